@@ -1,0 +1,2 @@
+//! The `seele` command.
+fn main() {}
