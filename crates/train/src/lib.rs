@@ -1,1 +1,4 @@
-//! (being written)
+//! Groups, advantages, objectives, optimiser and the training step of `seele`.
+#![forbid(unsafe_code)]
+
+pub mod recipe;

@@ -1,0 +1,198 @@
+//! What was written, where: a tree of TOML values in which every value knows its origin.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Where a value of a recipe came from.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Origin {
+    /// Nobody wrote it: the program's default.
+    Default,
+    /// The preset that `method` names.
+    Preset {
+        /// The method, for example `seele`.
+        method: String,
+    },
+    /// A recipe file.
+    File {
+        /// The file as it was named.
+        path: Arc<Path>,
+        /// Line, from 1.
+        line: usize,
+        /// The file was reached through `extends`.
+        base: bool,
+    },
+    /// An override on the command line.
+    Set {
+        /// The whole argument, `a.b=value`.
+        argument: Arc<str>,
+    },
+}
+
+impl Origin {
+    /// The folder that a relative path written here starts from; `None` is the current folder.
+    pub fn folder(&self) -> Option<PathBuf> {
+        match self {
+            Self::File { path, .. } => path.parent().map(Path::to_path_buf),
+            _ => None,
+        }
+    }
+
+    /// Precedence: a value with a higher rank replaces one with a lower rank.
+    pub(crate) fn rank(&self) -> u8 {
+        match self {
+            Self::Default => 0,
+            Self::Preset { .. } => 1,
+            Self::File { base: true, .. } => 2,
+            Self::File { base: false, .. } => 3,
+            Self::Set { .. } => 4,
+        }
+    }
+
+    /// Short form for the comments of a resolved recipe.
+    pub(crate) fn comment(&self) -> String {
+        match self {
+            Self::Default => "default".into(),
+            Self::Preset { method } => format!("preset {method}"),
+            Self::File { path, line, base } => {
+                let name = path
+                    .file_name()
+                    .map_or_else(|| path.to_string_lossy(), |name| name.to_string_lossy());
+                format!("{}{name}:{line}", if *base { "base " } else { "" })
+            }
+            Self::Set { .. } => "--set".into(),
+        }
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Default => f.write_str("default"),
+            Self::Preset { method } => write!(f, "preset `{method}`"),
+            Self::File { path, line, .. } => write!(f, "{}:{line}", path.display()),
+            Self::Set { argument } => write!(f, "--set {argument}"),
+        }
+    }
+}
+
+/// A TOML value. Dates are refused when a file is read: no key of a recipe is one.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Value {
+    Boolean(bool),
+    Integer(i64),
+    Float(f64),
+    Text(String),
+    Array(Vec<Node>),
+    Table(Table),
+}
+
+impl Value {
+    /// The value's kind, for messages.
+    pub(crate) fn kind(&self) -> &'static str {
+        match self {
+            Self::Boolean(_) => "a boolean",
+            Self::Integer(_) => "an integer",
+            Self::Float(_) => "a number",
+            Self::Text(_) => "text",
+            Self::Array(_) => "a list",
+            Self::Table(_) => "a table",
+        }
+    }
+}
+
+/// A value and its origin.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Node {
+    pub(crate) value: Value,
+    pub(crate) origin: Origin,
+}
+
+impl Node {
+    pub(crate) fn table(origin: Origin) -> Self {
+        Self {
+            value: Value::Table(Table::default()),
+            origin,
+        }
+    }
+
+    /// The node at a dotted key, if every part of the path is there.
+    pub(crate) fn find(&self, key: &str) -> Option<&Self> {
+        key.split('.')
+            .try_fold(self, |node, part| match &node.value {
+                Value::Table(table) => table.get(part),
+                _ => None,
+            })
+    }
+
+    pub(crate) fn find_mut(&mut self, key: &str) -> Option<&mut Self> {
+        key.split('.')
+            .try_fold(self, |node, part| match &mut node.value {
+                Value::Table(table) => table.get_mut(part),
+                _ => None,
+            })
+    }
+
+    /// The highest rank of any value below: who had the last word on this part.
+    pub(crate) fn highest_rank(&self) -> u8 {
+        let below = match &self.value {
+            Value::Table(table) => table.iter().map(|(_, node)| node.highest_rank()).max(),
+            Value::Array(items) => items.iter().map(Self::highest_rank).max(),
+            _ => None,
+        };
+        below.unwrap_or(0).max(self.origin.rank())
+    }
+}
+
+/// Entries in the order they were written. Tables of a recipe are small, so lookups scan.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Table(Vec<(String, Node)>);
+
+impl Table {
+    pub(crate) fn get(&self, key: &str) -> Option<&Node> {
+        self.0
+            .iter()
+            .find(|(name, _)| name == key)
+            .map(|(_, node)| node)
+    }
+
+    pub(crate) fn get_mut(&mut self, key: &str) -> Option<&mut Node> {
+        self.0
+            .iter_mut()
+            .find(|(name, _)| name == key)
+            .map(|(_, node)| node)
+    }
+
+    /// Adds an entry, or replaces the one of that name in its place.
+    pub(crate) fn insert(&mut self, key: impl Into<String>, node: Node) {
+        let key = key.into();
+        match self.get_mut(&key) {
+            Some(old) => *old = node,
+            None => self.0.push((key, node)),
+        }
+    }
+
+    pub(crate) fn remove(&mut self, key: &str) -> Option<Node> {
+        let index = self.0.iter().position(|(name, _)| name == key)?;
+        Some(self.0.remove(index).1)
+    }
+
+    /// The entries in order.
+    pub(crate) fn iter(&self) -> std::slice::Iter<'_, (String, Node)> {
+        self.0.iter()
+    }
+
+    pub(crate) fn iter_mut(&mut self) -> std::slice::IterMut<'_, (String, Node)> {
+        self.0.iter_mut()
+    }
+}
+
+impl IntoIterator for Table {
+    type Item = (String, Node);
+    type IntoIter = std::vec::IntoIter<(String, Node)>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter()
+    }
+}

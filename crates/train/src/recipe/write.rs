@@ -1,0 +1,196 @@
+//! Typed settings back to TOML, each line saying where its value came from.
+
+use super::node::{Node, Origin, Table, Value};
+use super::read::NONE;
+use std::fmt::Write as _;
+
+/// The nodes of a serialised value. `null` becomes the word that turns an option off.
+pub(crate) fn node_of(value: &serde_json::Value, origin: &Origin) -> Node {
+    use serde_json::Value as Json;
+    let value = match value {
+        Json::Null => Value::Text(NONE.into()),
+        Json::Bool(value) => Value::Boolean(*value),
+        Json::Number(number) => match number.as_i64() {
+            Some(integer) => Value::Integer(integer),
+            None => Value::Float(number.as_f64().unwrap_or(f64::NAN)),
+        },
+        Json::String(text) => Value::Text(text.clone()),
+        Json::Array(items) => {
+            Value::Array(items.iter().map(|item| node_of(item, origin)).collect())
+        }
+        Json::Object(entries) => {
+            let mut table = Table::default();
+            for (key, value) in entries {
+                table.insert(key.as_str(), node_of(value, origin));
+            }
+            Value::Table(table)
+        }
+    };
+    Node {
+        value,
+        origin: origin.clone(),
+    }
+}
+
+/// TOML text of a table; every line ends in a comment that names the value's origin in `written`,
+/// the merged layers that the table was resolved from.
+pub(crate) fn toml_text(resolved: &Table, written: &Node) -> String {
+    let mut out = String::new();
+    write_table(&mut out, resolved, Some(written), "");
+    out
+}
+
+fn write_table(out: &mut String, table: &Table, written: Option<&Node>, path: &str) {
+    let below = |key: &str| match written.map(|node| &node.value) {
+        Some(Value::Table(table)) => table.get(key),
+        _ => None,
+    };
+    let (tables, plain): (Vec<_>, Vec<_>) = table
+        .iter()
+        .partition(|(_, node)| matches!(node.value, Value::Table(_)));
+    if !path.is_empty() && (!plain.is_empty() || tables.is_empty()) {
+        let _ = write!(out, "\n[{path}]\n");
+    }
+    for (key, node) in plain {
+        let origin = below(key).map_or(&Origin::Default, |node| &node.origin);
+        let line = format!("{} = {}", key_text(key), value_text(&node.value));
+        let _ = writeln!(out, "{line:<44} # {}", origin.comment());
+    }
+    for (key, node) in tables {
+        if let Value::Table(inner) = &node.value {
+            let key_path = if path.is_empty() {
+                key_text(key)
+            } else {
+                format!("{path}.{}", key_text(key))
+            };
+            write_table(out, inner, below(key), &key_path);
+        }
+    }
+}
+
+fn key_text(key: &str) -> String {
+    let bare = !key.is_empty()
+        && key
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-');
+    if bare {
+        key.into()
+    } else {
+        toml::Value::String(key.into()).to_string()
+    }
+}
+
+fn value_text(value: &Value) -> String {
+    match value {
+        Value::Boolean(value) => value.to_string(),
+        Value::Integer(value) => value.to_string(),
+        Value::Float(value) => float_text(*value),
+        Value::Text(text) => toml::Value::String(text.clone()).to_string(),
+        Value::Array(items) => {
+            format!(
+                "[{}]",
+                items
+                    .iter()
+                    .map(|item| value_text(&item.value))
+                    .collect::<Vec<_>>()
+                    .join(", ")
+            )
+        }
+        Value::Table(table) => {
+            let entries = table
+                .iter()
+                .map(|(key, node)| format!("{} = {}", key_text(key), value_text(&node.value)));
+            format!("{{ {} }}", entries.collect::<Vec<_>>().join(", "))
+        }
+    }
+}
+
+/// The shortest text that reads back to the same number; small and large ones with an exponent.
+fn float_text(value: f64) -> String {
+    let size = value.abs();
+    if value.is_nan() {
+        "nan".into()
+    } else if value.is_infinite() {
+        if value > 0.0 {
+            "inf".into()
+        } else {
+            "-inf".into()
+        }
+    } else if size != 0.0 && !(1e-3..1e9).contains(&size) {
+        format!("{value:e}")
+    } else {
+        format!("{value:?}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::parse::parse_file;
+    use super::*;
+    use std::path::Path;
+
+    fn table(node: &Node) -> &Table {
+        match &node.value {
+            Value::Table(table) => table,
+            other => panic!("{}", other.kind()),
+        }
+    }
+
+    #[test]
+    fn written_text_reads_back_and_names_origins() {
+        let text = "seed = 7\n[model]\npath = \"a \\\"b\\\" \\n c\"\n[eval.sets.\"two words\"]\nlimit = 3\nlist = [1, 2.5, {x = true}]\n";
+        let written = parse_file(text, Path::new("r.toml"), false).unwrap();
+        let mut resolved = table(&written).clone();
+        resolved.insert(
+            "steps",
+            Node {
+                value: Value::Integer(9),
+                origin: Origin::Default,
+            },
+        );
+        let text = toml_text(&resolved, &written);
+        let again = parse_file(&text, Path::new("again.toml"), false).unwrap();
+        for key in ["seed", "steps", "model.path", "eval.sets.two words.limit"] {
+            let expected = if key == "steps" {
+                resolved.get(key).map(|node| &node.value)
+            } else {
+                written.find(key).map(|node| &node.value)
+            };
+            assert_eq!(
+                again.find(key).map(|node| &node.value),
+                expected,
+                "{key}\n{text}"
+            );
+        }
+        assert!(
+            text.contains("seed = 7") && text.contains("# r.toml:1"),
+            "{text}"
+        );
+        assert!(
+            text.lines()
+                .any(|line| line.starts_with("steps = 9") && line.ends_with("# default")),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn floats_read_back_exactly() {
+        for value in [
+            0.0,
+            1.0,
+            -2.5,
+            1e-6,
+            3e-4,
+            0.001,
+            1.0 / 3.0,
+            1e12,
+            5e-324,
+            f64::MAX,
+            12345678.9,
+        ] {
+            let text = float_text(value);
+            let again: toml::Table = format!("x = {text}").parse().unwrap();
+            assert_eq!(again["x"].as_float(), Some(value), "{text}");
+        }
+    }
+}
