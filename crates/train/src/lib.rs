@@ -1,4 +1,6 @@
 //! Groups, advantages, objectives, optimiser and the training step of `seele`.
 #![forbid(unsafe_code)]
 
+pub mod metrics;
+pub mod progress;
 pub mod recipe;

@@ -1,0 +1,97 @@
+//! What every logged number means.
+
+/// One entry of the glossary.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Glossary {
+    /// Name in `metrics.jsonl`; `<i>` stands for a round, `<name>` for an evaluation set.
+    pub key: &'static str,
+    /// What it is.
+    pub meaning: &'static str,
+    /// How it is computed.
+    pub formula: &'static str,
+    /// Unit.
+    pub unit: &'static str,
+    /// What a healthy run shows, and what should worry.
+    pub expect: &'static str,
+}
+
+macro_rules! glossary {
+    ($($key:literal, $meaning:literal, $formula:literal, $unit:literal, $expect:literal;)*) => {
+        &[$(Glossary { key: $key, meaning: $meaning, formula: $formula, unit: $unit, expect: $expect }),*]
+    };
+}
+
+/// Every name that a run logs, in logging order.
+pub const GLOSSARY: &[Glossary] = glossary![
+    "step", "training step", "counts from 1; 0 holds the evaluation before training", "steps", "grows by 1 a line";
+    "reward/mean", "mean reward", "sum of rewards / rollouts of the step", "reward",
+        "with a target accuracy: stays near the target while the hint rate falls; without hints: rises";
+    "hint/rate/mean", "mean share of the solution that is revealed", "mean of hint tokens / solution tokens over rollouts", "0..1",
+        "falls as the policy learns; a rate that stays near 1 means that even long hints do not help: look at the prompt template and the verifier";
+    "hint/round_<i>/accuracy", "accuracy of round i", "mean correctness of the rollouts of round i", "0..1",
+        "the first round lags in the first epoch, later rounds lie near the target; all near 0 or 1 means that the curve fit has nothing to go by";
+    "hint/round_<i>/rate", "hint rate of round i", "mean of hint tokens / solution tokens over the rollouts of round i", "0..1",
+        "rounds converge on each other when the stored rates are good";
+    "group/zero_variance", "groups that teach nothing", "groups whose rewards are all equal / groups", "0..1",
+        "low with hints; near 1 means that problems are all too hard or all too easy";
+    "policy/loss", "value of the objective", "policy + kl + imitation - entropy terms with their coefficients, mean over updates", "-",
+        "small and noisy; its size says little, a jump says much";
+    "policy/kl", "distance to the reference policy", "chosen estimator, mean over generated tokens", "nats a token",
+        "grows slowly from 0; a fast rise means too high a learning rate";
+    "policy/entropy", "entropy of the policy", "mean over generated tokens of -sum p ln p", "nats",
+        "falls slowly; a collapse to 0 ends exploration";
+    "policy/imitation", "how unlikely the hints are", "-mean log-likelihood of imitated hint tokens", "nats a token",
+        "falls slowly; logged where hints are imitated";
+    "policy/clip_fraction", "clipped tokens", "generated tokens whose ratio lies outside the clip range against the advantage / generated tokens", "0..1",
+        "0 on the first update of a step, some percent later; above 0.2 the updates are too large";
+    "policy/grad_norm", "size of the gradient", "L2 norm over all parameters before clipping, mean over updates", "-",
+        "steady; spikes are cut by optimizer.max_grad_norm";
+    "policy/learning_rate", "learning rate", "schedule at the last optimizer step", "-", "follows the schedule";
+    "policy/logprob_gap/max", "sampler and trainer disagree", "max |log-prob while sampling - log-prob in training| before the first update", "nats",
+        "below 1e-3 in float32; more means that the two do not compute the same policy";
+    "rollout/response_length/mean", "length of rollouts", "mean generated tokens", "tokens",
+        "falls with longer hints; growth to the limit is a warning";
+    "rollout/truncated", "rollouts cut off", "rollouts that reached max_new_tokens / rollouts", "0..1",
+        "low; a high share means that rollout.max_new_tokens is too small or the policy has lost its end token";
+    "time/rollout", "time for sampling", "wall clock", "s", "most of a step";
+    "time/reward", "time for verification that sampling did not hide", "wall clock", "s", "near 0";
+    "time/logprobs", "time for reference log-probabilities", "wall clock", "s", "below the update";
+    "time/update", "time for gradients and optimizer", "wall clock", "s", "comparable to sampling";
+    "time/eval", "time for held-out evaluation", "wall clock", "s", "0 where nothing is evaluated";
+    "time/step", "time of the whole step", "wall clock", "s", "sum of the others and little more";
+    "tokens/rollout", "generated tokens", "sum over rollouts", "tokens", "divide by time/rollout for the sampling speed";
+    "tokens/train", "trained tokens", "trunk and branch tokens that went forward and backward, all passes", "tokens",
+        "divide by time/update for the training speed";
+    "eval/<name>/accuracy", "accuracy without hints", "correct answers / problems of the set", "0..1",
+        "rises; the number that counts";
+];
+
+#[cfg(test)]
+mod tests {
+    use super::super::{EvalAccuracy, PolicyMetrics, RoundMetrics, StepMetrics};
+    use super::*;
+
+    #[test]
+    fn glossary_and_log_have_the_same_names() {
+        let metrics = StepMetrics {
+            rounds: vec![RoundMetrics::default()],
+            policy: PolicyMetrics {
+                kl: Some(0.0),
+                imitation: Some(0.0),
+                ..Default::default()
+            },
+            eval: vec![EvalAccuracy {
+                name: "x".into(),
+                accuracy: 0.0,
+                problems: 1,
+            }],
+            ..Default::default()
+        };
+        let logged: Vec<String> = metrics.to_map().keys().cloned().collect();
+        let explained: Vec<String> = GLOSSARY
+            .iter()
+            .map(|entry| entry.key.replace("<i>", "1").replace("<name>", "x"))
+            .collect();
+        assert_eq!(logged, explained);
+    }
+}

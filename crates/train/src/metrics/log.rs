@@ -1,0 +1,271 @@
+//! `metrics.jsonl`: one line a step, on disk when the step ends.
+
+use super::{EvalAccuracy, SftStepMetrics, StepMetrics, put_eval};
+use serde_json::{Map, Value};
+use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions};
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+
+/// A metrics log that cannot be written or read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum MetricsError {
+    /// The file cannot be opened, read or written.
+    #[error("metrics log `{}`", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A line is not a JSON object.
+    #[error("{}:{line}: not a JSON object of metrics; was the file cut off or edited?", path.display())]
+    Line {
+        /// The file.
+        path: PathBuf,
+        /// Line, from 1.
+        line: usize,
+        /// What the parser says.
+        source: serde_json::Error,
+    },
+}
+
+/// Appends to the metrics log of a run.
+#[derive(Debug)]
+pub struct MetricsLog {
+    path: PathBuf,
+    file: File,
+}
+
+impl MetricsLog {
+    /// Opens the log for appending; makes it if it is not there.
+    ///
+    /// # Errors
+    /// [`MetricsError::Io`].
+    pub fn open(path: &Path) -> Result<Self, MetricsError> {
+        let file = OpenOptions::new().create(true).append(true).open(path);
+        let file = file.map_err(|source| MetricsError::Io {
+            path: path.into(),
+            source,
+        })?;
+        Ok(Self {
+            path: path.into(),
+            file,
+        })
+    }
+
+    /// Appends the line of a step. The line is handed to the operating system before this returns.
+    ///
+    /// # Errors
+    /// [`MetricsError::Io`].
+    pub fn append(&mut self, metrics: &StepMetrics) -> Result<(), MetricsError> {
+        self.write(metrics.to_map())
+    }
+
+    /// Appends an evaluation that belongs to no training step: before the first one, `step` is 0.
+    ///
+    /// # Errors
+    /// [`MetricsError::Io`].
+    pub fn append_evaluation(
+        &mut self,
+        step: usize,
+        results: &[EvalAccuracy],
+    ) -> Result<(), MetricsError> {
+        let mut map = Map::new();
+        map.insert("step".into(), step.into());
+        put_eval(&mut map, results);
+        self.write(map)
+    }
+
+    /// Appends a step of supervised fine-tuning, which goes to a log of its own.
+    ///
+    /// # Errors
+    /// [`MetricsError::Io`].
+    pub fn append_sft(&mut self, metrics: &SftStepMetrics) -> Result<(), MetricsError> {
+        self.write(metrics.to_map())
+    }
+
+    fn write(&mut self, map: Map<String, Value>) -> Result<(), MetricsError> {
+        // One write a line: a reader of a running log never sees half a line.
+        let line = format!("{}\n", Value::Object(map));
+        let written = self
+            .file
+            .write_all(line.as_bytes())
+            .and_then(|()| self.file.flush());
+        written.map_err(|source| MetricsError::Io {
+            path: self.path.clone(),
+            source,
+        })
+    }
+}
+
+/// One line of a metrics log.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct MetricsRow {
+    /// Step; 0 is before the first.
+    pub step: usize,
+    /// The numbers of the line by name; `null` and text are left out.
+    pub values: BTreeMap<String, f64>,
+}
+
+impl MetricsRow {
+    /// The number of that name, if the line has it.
+    pub fn get(&self, name: &str) -> Option<f64> {
+        self.values.get(name).copied()
+    }
+
+    /// Accuracy of every round, in order; empty where the line is no training step.
+    pub fn round_accuracies(&self) -> Vec<f64> {
+        (1..)
+            .map_while(|round| self.get(&format!("hint/round_{round}/accuracy")))
+            .collect()
+    }
+}
+
+impl From<&StepMetrics> for MetricsRow {
+    fn from(metrics: &StepMetrics) -> Self {
+        Self::of(&metrics.to_map())
+    }
+}
+
+impl MetricsRow {
+    fn of(map: &Map<String, Value>) -> Self {
+        let values: BTreeMap<String, f64> = map
+            .iter()
+            .filter_map(|(key, value)| Some((key.clone(), value.as_f64()?)))
+            .collect();
+        let step = map.get("step").and_then(Value::as_u64).unwrap_or(0);
+        Self {
+            step: usize::try_from(step).unwrap_or(usize::MAX),
+            values,
+        }
+    }
+}
+
+/// Reads a metrics log.
+///
+/// # Errors
+/// [`MetricsError::Io`], or [`MetricsError::Line`] for a line that is not a JSON object.
+pub fn read_metrics(path: &Path) -> Result<Vec<MetricsRow>, MetricsError> {
+    let io = |source| MetricsError::Io {
+        path: path.into(),
+        source,
+    };
+    let mut rows = Vec::new();
+    for (index, line) in BufReader::new(File::open(path).map_err(io)?)
+        .lines()
+        .enumerate()
+    {
+        let line = line.map_err(io)?;
+        let map: Map<String, Value> =
+            serde_json::from_str(&line).map_err(|source| MetricsError::Line {
+                path: path.into(),
+                line: index + 1,
+                source,
+            })?;
+        rows.push(MetricsRow::of(&map));
+    }
+    Ok(rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{PolicyMetrics, RoundMetrics};
+    use super::*;
+
+    fn step(step: usize) -> StepMetrics {
+        StepMetrics {
+            step,
+            reward_mean: 0.25,
+            rounds: vec![
+                RoundMetrics {
+                    accuracy: 0.5,
+                    hint_rate: 0.9,
+                },
+                RoundMetrics {
+                    accuracy: 0.75,
+                    hint_rate: 0.8,
+                },
+            ],
+            policy: PolicyMetrics {
+                kl: Some(0.125),
+                grad_norm: f64::INFINITY,
+                ..Default::default()
+            },
+            eval: vec![EvalAccuracy {
+                name: "hard".into(),
+                accuracy: 0.5,
+                problems: 10,
+            }],
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn a_step_is_one_line_with_the_promised_names() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("metrics.jsonl");
+        let mut log = MetricsLog::open(&path).unwrap();
+        log.append_evaluation(0, &step(0).eval).unwrap();
+        log.append(&step(1)).unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(
+            text.lines().next(),
+            Some(r#"{"step":0,"eval/hard/accuracy":0.5}"#)
+        );
+        let line: Map<String, Value> = serde_json::from_str(text.lines().nth(1).unwrap()).unwrap();
+        for name in [
+            "step",
+            "reward/mean",
+            "hint/rate/mean",
+            "hint/round_1/accuracy",
+            "hint/round_2/accuracy",
+            "group/zero_variance",
+            "policy/loss",
+            "policy/kl",
+            "policy/entropy",
+            "policy/clip_fraction",
+            "policy/grad_norm",
+            "policy/logprob_gap/max",
+            "rollout/response_length/mean",
+            "time/rollout",
+            "time/update",
+            "tokens/rollout",
+            "tokens/train",
+            "eval/hard/accuracy",
+        ] {
+            assert!(line.contains_key(name), "{name}");
+        }
+        assert_eq!(line["step"], 1);
+        assert_eq!(line["policy/grad_norm"], Value::Null);
+    }
+
+    #[test]
+    fn a_log_is_continued_and_reads_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("metrics.jsonl");
+        MetricsLog::open(&path).unwrap().append(&step(1)).unwrap();
+        MetricsLog::open(&path).unwrap().append(&step(2)).unwrap();
+        let rows = read_metrics(&path).unwrap();
+        assert_eq!(rows.iter().map(|row| row.step).collect::<Vec<_>>(), [1, 2]);
+        assert_eq!(rows[1].round_accuracies(), [0.5, 0.75]);
+        assert_eq!(
+            rows[1],
+            MetricsRow {
+                values: rows[1].values.clone(),
+                ..MetricsRow::from(&step(2))
+            }
+        );
+        assert_eq!(rows[0].get("policy/grad_norm"), None);
+    }
+
+    #[test]
+    fn a_broken_line_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("metrics.jsonl");
+        std::fs::write(&path, "{\"step\":1}\n{\"step\":\n").unwrap();
+        let message = read_metrics(&path).unwrap_err().to_string();
+        assert!(message.contains("metrics.jsonl:2"), "{message}");
+    }
+}
