@@ -1,1 +1,15 @@
-//! (being written)
+//! Keep every problem at a target accuracy. (documentation follows)
+#![forbid(unsafe_code)]
+
+pub mod curve;
+mod error;
+mod estimator;
+mod fit_set;
+mod least_squares;
+pub mod length;
+
+pub use curve::Curve;
+pub use error::HintError;
+pub use estimator::{Estimate, Estimator};
+pub use fit_set::{FitSet, FitSetOptions, Observation, Point, Weighting};
+pub use least_squares::{Fit, LeastSquares};

@@ -1,0 +1,224 @@
+//! `irt-lsq`: the paper's bounded least squares (SEELE Eq. 13, Alg. 1), by a search that finds the global
+//! minimum.
+//!
+//! The paper minimises `sum_j w_j (f(p_j) - a_j)^2` with a trust-region method from one start, which ends in
+//! a local minimum now and then. For a fixed `(k, mu)` the best `b` has a closed form, so the search is
+//! two-dimensional and can be thorough: a walk from the start values, then walks from the four lowest local
+//! minima of a fixed grid. A later result replaces the first only if its objective is lower by more than
+//! 1e-6, so that among the many solutions of an underdetermined fit the result is repeatable.
+
+mod polish;
+mod scan;
+
+use crate::curve::Curve;
+use crate::fit_set::{FitSet, FitSetOptions, Observation, Point, Weighting};
+use crate::{Estimate, Estimator, HintError};
+use serde::{Deserialize, Serialize};
+
+/// Objectives closer than this are ties: the solution found first stays.
+const TIE: f64 = 1e-6;
+/// Local minima of the grid that are polished.
+const POLISHED: usize = 4;
+/// Distances from the start values that a prior of strength 1 punishes with 1.
+const PRIOR_SCALE: Curve = Curve {
+    k: 40.0,
+    mu: 1.0,
+    b: 1.0,
+};
+
+/// The estimator `irt-lsq` and its options; the defaults are the paper's.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LeastSquares {
+    /// Weight of an observed rate. Default `rounds`.
+    pub weight: Weighting,
+    /// Weight of each margin point, above 0. Default 1.
+    pub margin_weight: f64,
+    /// Strength of a quadratic penalty toward [`Curve::START`], at least 0:
+    /// `prior * (((k - 10) / 40)^2 + (mu + 0.5)^2 + (b - 0.05)^2)`. Default 0, off.
+    pub prior: f64,
+    /// Averages the rate over all grid curves whose objective is at most the best plus this tolerance, at
+    /// least 0. Default none: the rate of the best curve.
+    pub plateau: Option<f64>,
+}
+
+impl Default for LeastSquares {
+    fn default() -> Self {
+        Self {
+            weight: Weighting::Rounds,
+            margin_weight: 1.0,
+            prior: 0.0,
+            plateau: None,
+        }
+    }
+}
+
+/// Result of a fit.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Fit {
+    /// The curve, inside the bounds.
+    pub curve: Curve,
+    /// Weighted sum of squares of `curve` over the fit set, without the prior.
+    pub sse: f64,
+}
+
+impl LeastSquares {
+    /// Checks the options.
+    ///
+    /// # Errors
+    /// [`HintError::Setting`] naming the option.
+    pub fn validate(&self) -> Result<(), HintError> {
+        let checks = [
+            (
+                "margin_weight",
+                self.margin_weight,
+                self.margin_weight > 0.0,
+                "a positive number",
+            ),
+            ("prior", self.prior, self.prior >= 0.0, "0 or more"),
+            (
+                "plateau",
+                self.plateau.unwrap_or(0.0),
+                self.plateau.is_none_or(|t| t >= 0.0),
+                "0 or more",
+            ),
+        ];
+        for (key, value, holds, expected) in checks {
+            if !(holds && value.is_finite()) {
+                return Err(HintError::Setting {
+                    key,
+                    value: value.to_string(),
+                    expected,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// How this estimator weighs observations and margins.
+    pub fn fit_set_options(&self) -> FitSetOptions {
+        FitSetOptions {
+            weight: self.weight,
+            margin_weight: self.margin_weight,
+        }
+    }
+
+    /// The curve with the least weighted sum of squares; deterministic, allocates nothing.
+    ///
+    /// An empty set gives [`Curve::START`].
+    pub fn fit(&self, set: &FitSet) -> Fit {
+        let points = set.points();
+        if points.is_empty() {
+            return Fit {
+                curve: Curve::START,
+                sse: 0.0,
+            };
+        }
+        let prior = ObjectivePrior {
+            strength: self.prior,
+        };
+        let scan = scan::Scan::new(points, &prior);
+        let (curve, _) = search(&scan, points, &prior);
+        Fit {
+            curve,
+            sse: set.sum_of_squares(|rate| curve.accuracy(rate)),
+        }
+    }
+
+    /// [`LeastSquares::fit`], then the rate for `target`: the curve's own, or with `plateau` the mean rate of
+    /// all grid curves that fit about as well.
+    pub fn fit_and_rate(&self, set: &FitSet, target: f64) -> (Fit, f64) {
+        let Some(tolerance) = self.plateau else {
+            let fit = self.fit(set);
+            return (fit, fit.curve.rate_for(target));
+        };
+        let points = set.points();
+        let prior = ObjectivePrior {
+            strength: self.prior,
+        };
+        let scan = scan::Scan::new(points, &prior);
+        let (curve, objective) = search(&scan, points, &prior);
+        let mut sum = curve.rate_for(target);
+        let mut count = 1.0;
+        let limit = (objective + tolerance) as f32;
+        for (k_index, row) in scan.sse.iter().enumerate() {
+            for mu_index in (0..row.len()).filter(|&j| row[j] <= limit) {
+                sum += scan::curve_at(k_index, mu_index, points, &prior).rate_for(target);
+                count += 1.0;
+            }
+        }
+        (
+            Fit {
+                curve,
+                sse: set.sum_of_squares(|rate| curve.accuracy(rate)),
+            },
+            sum / count,
+        )
+    }
+}
+
+fn search(scan: &scan::Scan, points: &[Point], prior: &ObjectivePrior) -> (Curve, f64) {
+    let mut best = polish::polish(Curve::START, points, prior);
+    for (k_index, mu_index) in scan.local_minima::<POLISHED>() {
+        let start = Curve {
+            k: scan::TABLE.k[k_index],
+            mu: scan::TABLE.mu[mu_index],
+            b: 0.0,
+        };
+        let other = polish::polish(start, points, prior);
+        if other.1 < best.1 - TIE {
+            best = other;
+        }
+    }
+    best
+}
+
+impl Estimator for LeastSquares {
+    fn name(&self) -> &'static str {
+        "irt-lsq"
+    }
+
+    fn estimate(&self, observations: &[Observation], target: f64) -> Result<Estimate, HintError> {
+        let set = FitSet::new(observations, &[], self.fit_set_options())?;
+        let (fit, rate) = self.fit_and_rate(&set, target);
+        Ok(Estimate {
+            curve: fit.curve,
+            sse: fit.sse,
+            rate,
+            predicted: fit.curve.accuracy(rate),
+        })
+    }
+}
+
+/// The penalty of the option `prior`, as part of the objective.
+struct ObjectivePrior {
+    strength: f64,
+}
+
+impl ObjectivePrior {
+    /// What the penalty on `b` adds to `A`, `B` and `D` of the parabola in `c = 1 - b` (see the scan).
+    fn parabola(&self) -> (f64, f64, f64) {
+        let strength = self.strength / PRIOR_SCALE.b.powi(2);
+        let start = 1.0 - Curve::START.b;
+        (strength * start, strength, strength * start * start)
+    }
+
+    /// The penalty on `k` and `mu`.
+    fn of_position(&self, k: f64, mu: f64) -> f64 {
+        let k = (k - Curve::START.k) / PRIOR_SCALE.k;
+        let mu = (mu - Curve::START.mu) / PRIOR_SCALE.mu;
+        self.strength * (k * k + mu * mu)
+    }
+
+    /// Adds the penalty's half gradient and matrix.
+    fn add_derivatives(&self, k: f64, mu: f64, gradient: &mut [f64; 2], matrix: &mut [f64; 3]) {
+        let weights = [
+            self.strength / PRIOR_SCALE.k.powi(2),
+            self.strength / PRIOR_SCALE.mu.powi(2),
+        ];
+        gradient[0] += weights[0] * (k - Curve::START.k);
+        gradient[1] += weights[1] * (mu - Curve::START.mu);
+        matrix[0] += weights[0];
+        matrix[2] += weights[1];
+    }
+}
