@@ -1,0 +1,39 @@
+//! Weighted sums of rewards.
+use super::{Reward, RewardFailures, RewardRequest, Score};
+
+/// The weighted sum of the terms' values; the verdict of the first term that gives one.
+///
+/// A term without a value leaves the whole rollout out: a sum with a hole is not a smaller sum.
+pub(super) struct SumReward {
+    pub(super) terms: Vec<(f64, Box<dyn Reward>)>,
+}
+
+impl Reward for SumReward {
+    fn score(&self, request: &RewardRequest<'_>) -> Score {
+        let mut total = Score {
+            value: Some(0.0),
+            verdict: None,
+            detail: None,
+        };
+        let mut details = Vec::new();
+        for (weight, term) in &self.terms {
+            let score = term.score(request);
+            total.value = total
+                .value
+                .zip(score.value)
+                .map(|(sum, value)| sum + weight * value);
+            total.verdict = total.verdict.or(score.verdict);
+            details.extend(score.detail);
+        }
+        total.detail = Some(details.join("; "));
+        total
+    }
+
+    fn failures(&self) -> RewardFailures {
+        let mut sum = RewardFailures::default();
+        for (_, term) in &self.terms {
+            sum += term.failures();
+        }
+        sum
+    }
+}
