@@ -30,7 +30,7 @@ pub enum Weighting {
 }
 
 /// A point of the weighted least-squares problem.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Point {
     /// Hint rate, in `[0, 1]`.
     pub rate: f64,

@@ -127,8 +127,7 @@ pub(super) fn polish(start: Curve, points: &[Point], prior: &ObjectivePrior) -> 
     let mut damping = 1e-3;
     for _ in 0..MAX_STEPS {
         let ([d_k, d_mu], promised) = place.step(damping);
-        // Not `<`: a promise that is not a number ends the walk too.
-        if !(promised > ENOUGH) {
+        if promised <= ENOUGH || promised.is_nan() {
             break;
         }
         let k = (place.k + d_k).clamp(K_RANGE[0], K_RANGE[1]);

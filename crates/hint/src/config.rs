@@ -1,0 +1,96 @@
+//! The `[hint]` section of a recipe: a schedule by name, with its own settings.
+
+use crate::HintError;
+use crate::schedule::{
+    Escalate, FixedRate, HintOnFailure, Luffy, MultiLevel, NoHint, PrefixRft, QuestA, R3, Schedule,
+    Seele, Uft, UftStage,
+};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+macro_rules! schedules {
+    ($($(#[$doc:meta])* $name:literal => $variant:ident($settings:ty),)*) => {
+        /// A schedule and its settings. The key `schedule` names it; all other keys belong to it and have
+        /// defaults, and a key it does not know is an error.
+        ///
+        /// ```
+        /// use seele_hint::{HintConfig, schedule::Seele};
+        /// let config: HintConfig = toml::from_str("schedule = \"seele\"\nrounds = 2").unwrap();
+        /// assert_eq!(config, HintConfig::Seele(Seele { rounds: 2, ..Seele::default() }));
+        /// ```
+        #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+        #[serde(tag = "schedule")]
+        pub enum HintConfig {
+            $($(#[$doc])* #[serde(rename = $name)] $variant($settings),)*
+        }
+
+        impl HintConfig {
+            /// Names of all schedules.
+            pub const NAMES: &'static [&'static str] = &[$($name),*];
+
+            /// The schedule of that name with its default settings.
+            ///
+            /// # Errors
+            /// [`HintError::UnknownSchedule`], listing the names.
+            pub fn preset(name: &str) -> Result<Self, HintError> {
+                match name {
+                    $($name => Ok(Self::$variant(Default::default())),)*
+                    _ => Err(HintError::UnknownSchedule { name: name.into(), known: Self::NAMES.join(", ") }),
+                }
+            }
+
+            /// Name of the schedule.
+            pub fn name(&self) -> &'static str {
+                match self {
+                    $(Self::$variant(_) => $name,)*
+                }
+            }
+
+            /// The settings as a schedule.
+            ///
+            /// # Errors
+            /// [`HintError::Setting`] if a setting is out of range.
+            pub fn schedule(&self) -> Result<Arc<dyn Schedule>, HintError> {
+                let schedule: Arc<dyn Schedule> = match self {
+                    $(Self::$variant(settings) => Arc::new(settings.clone()),)*
+                };
+                schedule.validate()?;
+                Ok(schedule)
+            }
+        }
+    };
+}
+
+schedules! {
+    /// No hints.
+    "none" => None(NoHint),
+    /// The same share of every solution.
+    "fixed" => Fixed(FixedRate),
+    /// UFT: slices revealed with a falling probability.
+    "uft" => Uft(Uft),
+    /// UFT's staircase.
+    "uft-stage" => UftStage(UftStage),
+    /// R3: a uniform number of slices.
+    "r3" => R3(R3),
+    /// Prefix-RFT: one rollout of the group continues a prefix.
+    "prefix-rft" => PrefixRft(PrefixRft),
+    /// LUFFY: the solution is an off-policy member of the group.
+    "luffy" => Luffy(Luffy),
+    /// SEELE: the fitted curve, by least squares as in the paper.
+    "seele" => Seele(Seele),
+    /// A hint only if all rollouts fail (GHPO-like).
+    "hint-on-failure" => HintOnFailure(HintOnFailure),
+    /// Several hint levels in one group (StepHint-like).
+    "multi-level" => MultiLevel(MultiLevel),
+    /// QuestA: a fixed share, smaller later.
+    "quest-a" => QuestA(QuestA),
+    /// More help as long as all rollouts fail (Scaf-GRPO, SAGE).
+    "escalate" => Escalate(Escalate),
+}
+
+impl Default for HintConfig {
+    /// The paper's method.
+    fn default() -> Self {
+        Self::Seele(Seele::default())
+    }
+}

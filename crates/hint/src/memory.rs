@@ -1,0 +1,87 @@
+//! What outlasts a visit: a record of each problem, and the population the problems are drawn from.
+
+use crate::{HintError, Point};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Format of a saved memory; changes when old memories can no longer be read as they are.
+pub const MEMORY_FORMAT: &str = "seele-hint-memory/1";
+
+/// What earlier visits of a problem left behind.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProblemRecord {
+    /// Visits with results so far.
+    pub visits: u32,
+    /// Hint rate the next visit starts with, in `[0, 1]`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate: Option<f64>,
+    /// Points of earlier visits with their decayed weights; empty unless `carry_points` is set.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub points: Vec<Point>,
+    /// Visits whose hinted rollouts all failed (`hint-on-failure`).
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub failed_visits: u32,
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "the signature serde asks for"
+)]
+fn is_zero(value: &u32) -> bool {
+    *value == 0
+}
+
+/// Records of all visited problems. Serialising and reading back gives an equal memory, to the last bit (with
+/// serde_json: under its feature `float_roundtrip`).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Memory {
+    format: String,
+    schedule: String,
+    problems: BTreeMap<u64, ProblemRecord>,
+}
+
+impl Memory {
+    /// An empty memory for the schedule of that name.
+    pub fn new(schedule: &str) -> Self {
+        Self {
+            format: MEMORY_FORMAT.into(),
+            schedule: schedule.into(),
+            problems: BTreeMap::new(),
+        }
+    }
+
+    /// The record of a problem, if it was visited.
+    pub fn record(&self, problem: u64) -> Option<&ProblemRecord> {
+        self.problems.get(&problem)
+    }
+
+    /// All records in order of problem key.
+    pub fn records(&self) -> impl Iterator<Item = (u64, &ProblemRecord)> {
+        self.problems
+            .iter()
+            .map(|(&problem, record)| (problem, record))
+    }
+
+    pub(crate) fn set_record(&mut self, problem: u64, record: ProblemRecord) {
+        self.problems.insert(problem, record);
+    }
+
+    pub(crate) fn check(&self, schedule: &str) -> Result<(), HintError> {
+        if self.format != MEMORY_FORMAT {
+            let message = format!(
+                "format `{}` is not known, expected `{MEMORY_FORMAT}`",
+                self.format
+            );
+            return Err(HintError::Memory(message));
+        }
+        if self.schedule != schedule {
+            return Err(HintError::Memory(format!(
+                "saved by the schedule `{}`, the recipe uses `{schedule}`; start without it or change `schedule`",
+                self.schedule
+            )));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,111 @@
+//! Hint schedules: which hints the rollouts of a problem start from, and what becomes of the hint tokens.
+//!
+//! A [`Schedule`] is a pure function of a visit's state; what has to outlast a visit lies in a [`Memory`].
+//! [`HintController`] puts the two together for a training loop.
+
+mod controller;
+mod escalate;
+mod fixed;
+mod hint_on_failure;
+mod luffy;
+mod multi_level;
+mod no_hint;
+mod plan;
+mod prefix_rft;
+mod quest_a;
+mod seele;
+mod uft;
+mod visit;
+
+pub use controller::HintController;
+pub use escalate::Escalate;
+pub use fixed::FixedRate;
+pub use hint_on_failure::HintOnFailure;
+pub use luffy::{Luffy, Trace};
+pub use multi_level::MultiLevel;
+pub use no_hint::NoHint;
+pub use plan::{Fork, ForkResult, Grouping, HintUse, Round, RoundPlan};
+pub use prefix_rft::PrefixRft;
+pub use quest_a::QuestA;
+pub use seele::{RecordedRate, Seele, StoredRate};
+pub use uft::{R3, Uft, UftStage};
+pub use visit::{Visit, VisitContext, VisitState};
+
+use crate::HintError;
+use crate::memory::{Memory, ProblemRecord};
+use std::fmt::Debug;
+
+/// Answers, for a problem, a step, a round and the results so far: how many rollouts, forked where, and what
+/// the hint tokens are for.
+pub trait Schedule: Debug + Send + Sync {
+    /// The next round of a visit; none when it is over. The same state always gives the same plan.
+    fn plan(&self, visit: &VisitState) -> Option<RoundPlan>;
+
+    /// Most rounds a visit can have.
+    fn max_rounds(&self) -> usize;
+
+    /// Most rollouts a visit can have, off-policy members included.
+    fn max_rollouts(&self) -> u32;
+
+    /// Checks the settings.
+    ///
+    /// # Errors
+    /// [`HintError::Setting`] naming the key.
+    fn validate(&self) -> Result<(), HintError>;
+
+    /// What a new visit of `problem` starts from: the problem's record and, for a schedule that keeps one,
+    /// its belief over curves.
+    fn start(&self, problem: u64, memory: &Memory) -> (ProblemRecord, Option<Vec<f32>>) {
+        (memory.record(problem).cloned().unwrap_or_default(), None)
+    }
+
+    /// Writes what has to outlast the visits of one step; `visits` in problem order. Keeps nothing by default.
+    fn finish(&self, visits: &[VisitState], memory: &mut Memory) {
+        let _ = (visits, memory);
+    }
+}
+
+/// `value` as a setting error of `key` unless `holds`.
+pub(crate) fn require(
+    holds: bool,
+    key: &'static str,
+    value: impl ToString,
+    expected: &'static str,
+) -> Result<(), HintError> {
+    if holds {
+        Ok(())
+    } else {
+        Err(HintError::Setting {
+            key,
+            value: value.to_string(),
+            expected,
+        })
+    }
+}
+
+pub(crate) fn require_rollouts(rollouts: u32) -> Result<(), HintError> {
+    require(
+        (1..=MAX_ROLLOUTS).contains(&rollouts),
+        "rollouts",
+        rollouts,
+        "1 to 65536",
+    )
+}
+
+pub(crate) fn require_rate(key: &'static str, rate: f64) -> Result<(), HintError> {
+    require((0.0..=1.0).contains(&rate), key, rate, "a number in [0, 1]")
+}
+
+pub(crate) fn require_rates(rates: &[f64]) -> Result<(), HintError> {
+    let holds =
+        !rates.is_empty() && rates.len() <= 64 && rates.iter().all(|r| (0.0..=1.0).contains(r));
+    require(
+        holds,
+        "rates",
+        format!("{rates:?}"),
+        "1 to 64 numbers in [0, 1]",
+    )
+}
+
+/// Bounds sums of rollouts far below overflow.
+const MAX_ROLLOUTS: u32 = 65_536;
