@@ -123,6 +123,29 @@ pub struct LengthLimits {
 }
 
 /// Encodes problems under one template with one tokenizer.
+///
+/// ```
+/// use seele_data::arithmetic::{ArithmeticConfig, Between, Split};
+/// use seele_data::{EncodedText, Encoder, LengthLimits, PromptTemplate};
+///
+/// // One token a byte; a real tokenizer goes here.
+/// let bytes = |text: &str| {
+///     let ids = text.bytes().map(u32::from).collect();
+///     let spans = (0..text.len()).map(|i| i..i + 1).collect();
+///     Ok(EncodedText { ids, spans })
+/// };
+/// let template = PromptTemplate::named("bare")?;
+/// let limits = LengthLimits { context_tokens: 128, response_tokens: 64 };
+/// let encoder = Encoder::new(&template, &bytes, limits).require_solution();
+///
+/// let config = ArithmeticConfig { operations: Between { min: 3, max: 3 }, count: 1, ..Default::default() };
+/// let encoded = encoder.encode(&config.generate(Split::Train)?[0])?;
+/// assert_eq!(encoded.prompt, "7+8+5+2=");
+/// assert_eq!(encoded.solution, "15+5+2;20+2=22");
+/// assert_eq!(encoded.step_ends, [7, 12, 14]);
+/// assert_eq!(encoded.hint_text(9), "15+5+2;20");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct Encoder<'a> {
     template: &'a PromptTemplate,
     text: &'a dyn TextEncoder,

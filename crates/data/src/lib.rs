@@ -4,6 +4,7 @@
 //! small traits ([`TextEncoder`], [`ChatTemplate`]); models and training are unknown here.
 #![forbid(unsafe_code)]
 
+pub mod arithmetic;
 mod dataset;
 mod encode;
 mod error;

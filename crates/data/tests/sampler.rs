@@ -11,7 +11,7 @@ fn sizes() -> impl Strategy<Value = (usize, usize)> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
+    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..Default::default() })]
 
     #[test]
     fn each_epoch_holds_each_problem_once_and_no_batch_holds_one_twice((problems, batch) in sizes(), seed: u64) {

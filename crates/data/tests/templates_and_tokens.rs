@@ -299,7 +299,7 @@ fn joined_problems_learn_solutions_and_ends() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
+    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..Default::default() })]
 
     #[test]
     fn step_ends_rise_and_cover_their_steps(
