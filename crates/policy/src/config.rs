@@ -1,5 +1,14 @@
 //! Shape and settings of a decoder: what `config.json` (or GGUF metadata) says, checked.
 
+mod json;
+pub(crate) mod keys;
+
+use crate::error::LoadError;
+use std::path::Path;
+
+/// Largest number of parameters that is taken for a model rather than for damage.
+const LARGEST_MODEL: u128 = 1 << 40;
+
 /// Which published architecture a folder claims; decides names and defaults when it is saved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Family {
@@ -75,13 +84,44 @@ impl ModelConfig {
     pub fn rope_inverse_frequencies(&self) -> Vec<f32> {
         (0..self.head_dim / 2)
             .map(|i| {
-                let plain = (1.0 / self.rope_theta.powf(2.0 * i as f64 / self.head_dim as f64)) as f32;
+                let plain =
+                    (1.0 / self.rope_theta.powf(2.0 * i as f64 / self.head_dim as f64)) as f32;
                 match self.rope_scaling {
                     None => plain,
                     Some(scaling) => scaling.scale(plain),
                 }
             })
             .collect()
+    }
+}
+
+impl ModelConfig {
+    /// Refuses sizes whose tensors no machine could hold, so that later arithmetic cannot overflow.
+    pub(crate) fn check_sizes(&self, origin: &Path) -> Result<(), LoadError> {
+        let [vocab, hidden, inner, layers] = [
+            self.vocab_size,
+            self.hidden_size,
+            self.intermediate_size,
+            self.layers,
+        ]
+        .map(|size| size as u128);
+        let attention = (self.heads + self.kv_heads) as u128 * self.head_dim as u128;
+        // Sizes are at most 2^31, so no product of three of them overflows; layers come last.
+        let block = hidden * (2 * attention + 3 * inner + 2) + 2 * attention;
+        let total = block
+            .saturating_mul(layers)
+            .saturating_add(2 * vocab * hidden);
+        if total <= LARGEST_MODEL {
+            return Ok(());
+        }
+        Err(LoadError::InvalidKey {
+            path: origin.to_owned(),
+            key: "num_hidden_layers".to_owned(),
+            found: format!(
+                "{layers} (with width {hidden}, inner width {inner} and vocabulary {vocab}: {total} parameters)"
+            ),
+            expected: "such that the model has at most 2^40 parameters".to_owned(),
+        })
     }
 }
 
@@ -96,7 +136,8 @@ impl Llama3RopeScaling {
         } else if wavelength > original / self.low_freq_factor {
             frequency / self.factor
         } else {
-            let blend = (original / wavelength - self.low_freq_factor) / (self.high_freq_factor - self.low_freq_factor);
+            let blend = (original / wavelength - self.low_freq_factor)
+                / (self.high_freq_factor - self.low_freq_factor);
             (1.0 - blend) * frequency / self.factor + blend * frequency
         };
         scaled as f32

@@ -47,12 +47,24 @@ impl Layout {
     /// The tensors a configuration calls for: embedding, blocks in order, final norm, output
     /// projection unless tied.
     pub fn of(config: &ModelConfig) -> Self {
-        let mut layout = Self { tensors: Vec::new(), len: 0 };
-        let (h, i, d) = (config.hidden_size, config.intermediate_size, config.head_dim);
+        let mut layout = Self {
+            tensors: Vec::new(),
+            len: 0,
+        };
+        let (h, i, d) = (
+            config.hidden_size,
+            config.intermediate_size,
+            config.head_dim,
+        );
         let (q, kv) = (config.heads * d, config.kv_heads * d);
-        layout.push("model.embed_tokens.weight".into(), vec![config.vocab_size, h]);
+        layout.push(
+            "model.embed_tokens.weight".into(),
+            vec![config.vocab_size, h],
+        );
         for block in 0..config.layers {
-            let mut add = |name: &str, shape: Vec<usize>| layout.push(format!("model.layers.{block}.{name}"), shape);
+            let mut add = |name: &str, shape: Vec<usize>| {
+                layout.push(format!("model.layers.{block}.{name}"), shape)
+            };
             add("input_layernorm.weight", vec![h]);
             for (name, rows) in [("q_proj", q), ("k_proj", kv), ("v_proj", kv)] {
                 add(&format!("self_attn.{name}.weight"), vec![rows, h]);
@@ -78,7 +90,11 @@ impl Layout {
     }
 
     fn push(&mut self, name: String, shape: Vec<usize>) {
-        let spec = TensorSpec { name, shape, offset: self.len };
+        let spec = TensorSpec {
+            name,
+            shape,
+            offset: self.len,
+        };
         self.len += spec.len();
         self.tensors.push(spec);
     }
@@ -130,7 +146,8 @@ impl Parameters {
             if spec.name.ends_with("norm.weight") {
                 values.fill(1.0);
             } else if !spec.name.ends_with(".bias") {
-                let residual_output = spec.name.ends_with("o_proj.weight") || spec.name.ends_with("down_proj.weight");
+                let residual_output =
+                    spec.name.ends_with("o_proj.weight") || spec.name.ends_with("down_proj.weight");
                 let std = 0.02 * if residual_output { residual } else { 1.0 };
                 let key = key.with(index as u64);
                 for (i, value) in values.iter_mut().enumerate() {
@@ -148,7 +165,9 @@ impl Parameters {
 
     /// The tensor of that name.
     pub fn get(&self, name: &str) -> Option<&[f32]> {
-        self.layout.find(name).map(|spec| &self.values[spec.range()])
+        self.layout
+            .find(name)
+            .map(|spec| &self.values[spec.range()])
     }
 
     /// The tensor of that name, to be written.
