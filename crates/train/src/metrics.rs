@@ -2,9 +2,11 @@
 
 mod glossary;
 mod log;
+mod report;
 
 pub use glossary::{GLOSSARY, Glossary};
 pub use log::{MetricsError, MetricsLog, MetricsRow, read_metrics};
+pub use report::{EvalChange, Period, RunReport};
 
 use serde_json::{Map, Value};
 

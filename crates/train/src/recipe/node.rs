@@ -133,16 +133,12 @@ impl Node {
                 _ => None,
             })
     }
+}
 
-    /// The highest rank of any value below: who had the last word on this part.
-    pub(crate) fn highest_rank(&self) -> u8 {
-        let below = match &self.value {
-            Value::Table(table) => table.iter().map(|(_, node)| node.highest_rank()).max(),
-            Value::Array(items) => items.iter().map(Self::highest_rank).max(),
-            _ => None,
-        };
-        below.unwrap_or(0).max(self.origin.rank())
-    }
+/// Whether two spellings are one key: `policy-loss` is `policy_loss`.
+pub(crate) fn same_key(a: &str, b: &str) -> bool {
+    let fold = |byte: u8| if byte == b'-' { b'_' } else { byte };
+    a.len() == b.len() && a.bytes().zip(b.bytes()).all(|(a, b)| fold(a) == fold(b))
 }
 
 /// Entries in the order they were written. Tables of a recipe are small, so lookups scan.
@@ -153,14 +149,14 @@ impl Table {
     pub(crate) fn get(&self, key: &str) -> Option<&Node> {
         self.0
             .iter()
-            .find(|(name, _)| name == key)
+            .find(|(name, _)| same_key(name, key))
             .map(|(_, node)| node)
     }
 
     pub(crate) fn get_mut(&mut self, key: &str) -> Option<&mut Node> {
         self.0
             .iter_mut()
-            .find(|(name, _)| name == key)
+            .find(|(name, _)| same_key(name, key))
             .map(|(_, node)| node)
     }
 
@@ -174,7 +170,7 @@ impl Table {
     }
 
     pub(crate) fn remove(&mut self, key: &str) -> Option<Node> {
-        let index = self.0.iter().position(|(name, _)| name == key)?;
+        let index = self.0.iter().position(|(name, _)| same_key(name, key))?;
         Some(self.0.remove(index).1)
     }
 

@@ -4,8 +4,8 @@
 //! text to point into: each value carries its origin, and each struct tells its known keys.
 
 use super::error::{RecipeError, nearest};
-use super::node::{Node, Origin, Table, Value};
-use serde::de::value::StrDeserializer;
+use super::node::{Node, Origin, Table, Value, same_key};
+use serde::de::value::{StrDeserializer, StringDeserializer};
 use serde::de::{
     self, DeserializeSeed, Deserializer, Expected, IntoDeserializer, Unexpected, Visitor,
 };
@@ -23,7 +23,7 @@ pub(crate) fn read<'de, T: de::Deserialize<'de>>(
 }
 
 /// The value that turns an optional setting off; TOML has no null.
-pub(crate) const NONE: &str = "none";
+pub(crate) const OFF: &str = "off";
 
 #[derive(Debug)]
 struct ReadError {
@@ -228,12 +228,15 @@ impl<'de> Reader<'de> {
         }
     }
 
-    fn struct_fields(
+    fn check_keys(
         &self,
         table: &'de Table,
         known: &'static [&'static str],
     ) -> Result<(), ReadError> {
-        match table.iter().find(|(key, _)| !known.contains(&key.as_str())) {
+        match table
+            .iter()
+            .find(|(key, _)| !known.iter().any(|known| same_key(known, key)))
+        {
             None => Ok(()),
             Some((key, node)) => {
                 let mut error = <ReadError as de::Error>::unknown_field(key, known);
@@ -262,13 +265,25 @@ impl<'de> Deserializer<'de> for Reader<'de> {
             Value::Table(table) => visitor.visit_map(Entries {
                 entries: table.iter(),
                 value: None,
+                keys: Keys::OfChoice,
             }),
+        }
+    }
+
+    fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ReadError> {
+        match &self.node.value {
+            Value::Table(table) => visitor.visit_map(Entries {
+                entries: table.iter(),
+                value: None,
+                keys: Keys::Free,
+            }),
+            _ => self.deserialize_any(visitor),
         }
     }
 
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, ReadError> {
         match &self.node.value {
-            Value::Text(text) if text == NONE => visitor.visit_none(),
+            Value::Text(text) if text == OFF => visitor.visit_none(),
             _ => visitor.visit_some(self),
         }
     }
@@ -292,8 +307,12 @@ impl<'de> Deserializer<'de> for Reader<'de> {
     ) -> Result<V::Value, ReadError> {
         match &self.node.value {
             Value::Table(table) => {
-                self.struct_fields(table, fields)?;
-                self.deserialize_any(visitor)
+                self.check_keys(table, fields)?;
+                visitor.visit_map(Entries {
+                    entries: table.iter(),
+                    value: None,
+                    keys: Keys::Known(fields),
+                })
             }
             other => Err(de::Error::custom(format!(
                 "expected a table, found {}",
@@ -338,7 +357,7 @@ impl<'de> Deserializer<'de> for Reader<'de> {
 
     serde::forward_to_deserialize_any! {
         bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char bytes byte_buf
-        unit unit_struct seq tuple tuple_struct map identifier ignored_any
+        unit unit_struct seq tuple tuple_struct identifier ignored_any
     }
 }
 
@@ -369,6 +388,19 @@ impl<'de> de::SeqAccess<'de> for Items<'de> {
 struct Entries<'de> {
     entries: std::slice::Iter<'de, (String, Node)>,
     value: Option<&'de (String, Node)>,
+    keys: Keys,
+}
+
+/// What the keys of a table are.
+#[derive(Clone, Copy)]
+enum Keys {
+    /// Fields of a struct, in its spelling.
+    Known(&'static [&'static str]),
+    /// Fields of a tagged enum, whose variant is not known yet. serde buffers its values and would
+    /// take `off` for text, so those entries are left to their default, which is absence.
+    OfChoice,
+    /// Names that a person chose.
+    Free,
 }
 
 impl<'de> de::MapAccess<'de> for Entries<'de> {
@@ -378,12 +410,27 @@ impl<'de> de::MapAccess<'de> for Entries<'de> {
         &mut self,
         seed: K,
     ) -> Result<Option<K::Value>, ReadError> {
-        self.value = self.entries.next();
+        self.value = match self.keys {
+            Keys::OfChoice => self
+                .entries
+                .find(|(_, node)| node.value != Value::Text(OFF.into())),
+            Keys::Known(_) | Keys::Free => self.entries.next(),
+        };
         let Some((key, _)) = self.value else {
             return Ok(None);
         };
-        let key: StrDeserializer<'de, ReadError> = key.as_str().into_deserializer();
-        seed.deserialize(key).map(Some)
+        let spelling = match self.keys {
+            Keys::Known(known) => known
+                .iter()
+                .find(|known| same_key(known, key))
+                .copied()
+                .unwrap_or(key)
+                .into(),
+            Keys::OfChoice => key.replace('-', "_"),
+            Keys::Free => key.clone(),
+        };
+        seed.deserialize(StringDeserializer::<ReadError>::new(spelling))
+            .map(Some)
     }
 
     fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, ReadError> {
@@ -516,7 +563,7 @@ mod tests {
             (read.schedule, read.choice),
             (Schedule::Cosine { steps: 9 }, Choice::On { rate: 0.5 })
         );
-        assert_eq!(outer("limit = \"none\"").unwrap().limit, None);
+        assert_eq!(outer("limit = \"off\"").unwrap().limit, None);
         assert_eq!(
             outer("schedule = \"constant\"").unwrap().schedule,
             Schedule::Constant

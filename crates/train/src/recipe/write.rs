@@ -1,14 +1,15 @@
 //! Typed settings back to TOML, each line saying where its value came from.
 
 use super::node::{Node, Origin, Table, Value};
-use super::read::NONE;
+use super::read::OFF;
 use std::fmt::Write as _;
 
-/// The nodes of a serialised value. `null` becomes the word that turns an option off.
+/// The nodes of a serialised value. `null` becomes the word that turns an option off, and keys get
+/// underscores, whichever of the two spellings their type has.
 pub(crate) fn node_of(value: &serde_json::Value, origin: &Origin) -> Node {
     use serde_json::Value as Json;
     let value = match value {
-        Json::Null => Value::Text(NONE.into()),
+        Json::Null => Value::Text(OFF.into()),
         Json::Bool(value) => Value::Boolean(*value),
         Json::Number(number) => match number.as_i64() {
             Some(integer) => Value::Integer(integer),
@@ -21,7 +22,7 @@ pub(crate) fn node_of(value: &serde_json::Value, origin: &Origin) -> Node {
         Json::Object(entries) => {
             let mut table = Table::default();
             for (key, value) in entries {
-                table.insert(key.as_str(), node_of(value, origin));
+                table.insert(key.replace('-', "_"), node_of(value, origin));
             }
             Value::Table(table)
         }

@@ -1,0 +1,396 @@
+//! Defaults that depend on other settings, and the checks of every value.
+
+use super::error::RecipeError;
+use super::node::{Node, Origin};
+use super::plan::{DataPlan, EvalSetPlan, ModelSource, ProblemSource};
+use super::sections::{NewModel, OptimizerConfig};
+use super::written::{DataSection, ModelSection, RolloutSection, SftSection, Written};
+use crate::objective::{ObjectiveConfig, ObjectiveError};
+use crate::optimizer_schedule::LearningRateConfig;
+use seele_data::PromptTemplate;
+use seele_hint::{HintConfig, HintError};
+use std::fmt::Display;
+
+/// Update batch of the paper (Sec. 5.1), problems.
+const PROBLEMS_PER_UPDATE: usize = 64;
+
+/// Checks of a recipe; what is wrong is reported at the place where it was written.
+pub(crate) struct Checks<'a> {
+    pub(crate) layers: &'a Node,
+}
+
+impl Checks<'_> {
+    fn at(&self, key: &str) -> Origin {
+        // A default has no place of its own; the table around it does, if it was written.
+        let mut key = key;
+        loop {
+            match (self.layers.find(key), key.rsplit_once('.')) {
+                (Some(node), _) => return node.origin.clone(),
+                (None, Some((outer, _))) => key = outer,
+                (None, None) => return Origin::Default,
+            }
+        }
+    }
+
+    fn bad(&self, key: &str, problem: impl Into<String>) -> RecipeError {
+        RecipeError::BadValue {
+            at: self.at(key),
+            key: key.into(),
+            problem: problem.into(),
+        }
+    }
+
+    fn require(
+        &self,
+        holds: bool,
+        key: &str,
+        value: impl Display,
+        range: &str,
+    ) -> Result<(), RecipeError> {
+        if holds {
+            Ok(())
+        } else {
+            Err(self.bad(key, format!("expected {range}, found {value}")))
+        }
+    }
+
+    fn at_least_one(&self, value: usize, key: &str) -> Result<(), RecipeError> {
+        self.require(value >= 1, key, value, "a whole number, 1 or more")
+    }
+
+    fn at_least_one_if_given(&self, value: Option<usize>, key: &str) -> Result<(), RecipeError> {
+        value.map_or(Ok(()), |value| {
+            self.require(
+                value >= 1,
+                key,
+                value,
+                "a whole number, 1 or more, or \"off\"",
+            )
+        })
+    }
+
+    /// Fills in what depends on other settings and checks everything but paths.
+    pub(crate) fn fill_and_check(
+        &self,
+        recipe: &mut Written,
+        name: String,
+    ) -> Result<(), RecipeError> {
+        let name = recipe.name.get_or_insert(name);
+        let usable =
+            !name.is_empty() && !name.starts_with('.') && !name.contains(['/', '\\', '\0']);
+        self.require(
+            usable,
+            "name",
+            format!("`{name}`"),
+            "text that can name a folder",
+        )?;
+        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+        let threads = *recipe.threads.get_or_insert_with(cores);
+        self.at_least_one(threads, "threads")?;
+        self.at_least_one(recipe.steps, "steps")?;
+        self.rollout(&recipe.rollout)?;
+        self.rollouts_per_problem(recipe)?;
+        let (rollout, update) = (&recipe.rollout, &mut recipe.update);
+        let per_step = rollout.problems_per_step;
+        let per_update = *update
+            .problems_per_update
+            .get_or_insert(per_step.min(PROBLEMS_PER_UPDATE));
+        let range = format!("1 to rollout.problems_per_step ({per_step})");
+        self.require(
+            (1..=per_step).contains(&per_update),
+            "update.problems_per_update",
+            per_update,
+            &range,
+        )?;
+        self.at_least_one(update.passes, "update.passes")?;
+        self.at_least_one(update.tokens_per_microbatch, "update.tokens_per_microbatch")?;
+        recipe
+            .aggregation
+            .l_max
+            .get_or_insert(rollout.max_new_tokens);
+        self.objective(&recipe.objective())?;
+        recipe
+            .reward
+            .build()
+            .map_err(|error| self.bad("reward", error.to_string()))?;
+        self.optimizer(&recipe.optimizer)?;
+        self.learning_rate(&recipe.learning_rate, "")?;
+        if let Some(sft) = &recipe.sft {
+            self.sft(sft)?;
+        }
+        self.at_least_one_if_given(recipe.eval.every_steps, "eval.every_steps")?;
+        let eval_tokens = *recipe
+            .eval
+            .max_new_tokens
+            .get_or_insert(rollout.max_new_tokens);
+        self.at_least_one(eval_tokens, "eval.max_new_tokens")?;
+        self.at_least_one_if_given(recipe.save.every_steps, "save.every_steps")
+    }
+
+    fn rollout(&self, rollout: &RolloutSection) -> Result<(), RecipeError> {
+        self.at_least_one(rollout.problems_per_step, "rollout.problems_per_step")?;
+        self.at_least_one(rollout.max_new_tokens, "rollout.max_new_tokens")?;
+        self.at_least_one(rollout.max_active_branches, "rollout.max_active_branches")?;
+        self.at_least_one_if_given(rollout.top_k, "rollout.top_k")?;
+        let (temperature, top_p) = (rollout.temperature, rollout.top_p);
+        let warm = temperature > 0.0 && temperature.is_finite();
+        self.require(warm, "rollout.temperature", temperature, "a number above 0")?;
+        self.require(
+            top_p > 0.0 && top_p <= 1.0,
+            "rollout.top_p",
+            top_p,
+            "a number in (0, 1]",
+        )
+    }
+
+    /// Makes `rollout.rollouts_per_problem` and `hint.rollouts` agree.
+    ///
+    /// The first is the budget of a problem, whatever the method; the second is per round or per
+    /// level, as the schedule says.
+    fn rollouts_per_problem(&self, recipe: &mut Written) -> Result<(), RecipeError> {
+        let key = "rollout.rollouts_per_problem";
+        if let Some(wanted) = recipe.rollout.rollouts_per_problem {
+            self.at_least_one(wanted, key)?;
+            let written_too = self
+                .layers
+                .find("hint.rollouts")
+                .filter(|node| node.origin.rank() > 1);
+            if most_rollouts(&recipe.hint) != Some(wanted) {
+                if let Some(node) = written_too {
+                    let problem = format!(
+                        "disagrees with `hint.rollouts` at {}; keep one of them",
+                        node.origin
+                    );
+                    return Err(self.bad(key, problem));
+                }
+                recipe.hint = (1..=wanted)
+                    .filter_map(|rollouts| with_rollouts(&recipe.hint, rollouts))
+                    .find(|hint| most_rollouts(hint) == Some(wanted))
+                    .ok_or_else(|| {
+                        let name = recipe.hint.name();
+                        let problem = format!("{wanted} rollouts cannot be shared out evenly by hint schedule `{name}`; choose a multiple of its rounds or levels");
+                        self.bad(key, problem)
+                    })?;
+            }
+        }
+        let schedule = recipe
+            .hint
+            .schedule()
+            .map_err(|error| self.hint_error(error))?;
+        recipe.rollout.rollouts_per_problem = Some(schedule.max_rollouts() as usize);
+        Ok(())
+    }
+
+    fn hint_error(&self, error: HintError) -> RecipeError {
+        match error {
+            HintError::Setting {
+                key,
+                value,
+                expected,
+            } => self.bad(
+                &format!("hint.{key}"),
+                format!("expected {expected}, found {value}"),
+            ),
+            other => self.bad("hint", other.to_string()),
+        }
+    }
+
+    fn objective(&self, objective: &ObjectiveConfig) -> Result<(), RecipeError> {
+        objective.validate().map_err(|error| match error {
+            ObjectiveError::Config { key, problem } => self.bad(&key.replace('-', "_"), problem),
+            other => self.bad("method", other.to_string()),
+        })
+    }
+
+    fn optimizer(&self, optimizer: &OptimizerConfig) -> Result<(), RecipeError> {
+        for (key, value) in [
+            ("optimizer.beta1", optimizer.beta1),
+            ("optimizer.beta2", optimizer.beta2),
+        ] {
+            self.require(
+                (0.0..1.0).contains(&value),
+                key,
+                value,
+                "a number in [0, 1)",
+            )?;
+        }
+        let positive = |value: f64| value > 0.0 && value.is_finite();
+        self.require(
+            positive(optimizer.epsilon),
+            "optimizer.epsilon",
+            optimizer.epsilon,
+            "a number above 0",
+        )?;
+        let decay = optimizer.weight_decay;
+        self.require(
+            decay >= 0.0 && decay.is_finite(),
+            "optimizer.weight_decay",
+            decay,
+            "a number, 0 or more",
+        )?;
+        match optimizer.max_grad_norm {
+            Some(norm) => self.require(
+                positive(norm),
+                "optimizer.max_grad_norm",
+                norm,
+                "a number above 0 or \"off\"",
+            ),
+            None => Ok(()),
+        }
+    }
+
+    fn learning_rate(
+        &self,
+        schedule: &LearningRateConfig,
+        section: &str,
+    ) -> Result<(), RecipeError> {
+        schedule.validate().map_err(|error| {
+            let key = format!("{section}{}", error.key.replace('-', "_"));
+            self.bad(
+                &key,
+                format!("expected {}, found {}", error.range, error.value),
+            )
+        })
+    }
+
+    fn sft(&self, sft: &SftSection) -> Result<(), RecipeError> {
+        self.at_least_one(sft.steps, "sft.steps")?;
+        self.at_least_one(sft.sequences_per_step, "sft.sequences_per_step")?;
+        self.at_least_one(sft.problems_per_sequence, "sft.problems_per_sequence")?;
+        self.learning_rate(&sft.learning_rate, "sft.")
+    }
+
+    /// Where the weights come from: exactly one of `path` and `new`.
+    pub(crate) fn model_source(&self, model: &ModelSection) -> Result<ModelSource, RecipeError> {
+        match (&model.path, &model.new) {
+            (Some(path), None) => Ok(ModelSource::Path(path.clone())),
+            (None, Some(new)) => {
+                self.new_model(new)?;
+                Ok(ModelSource::New(new.clone()))
+            }
+            (Some(_), Some(_)) => Err(self.bad("model.new", "`model.path` is given too; keep one of them")),
+            (None, None) => Err(RecipeError::Missing {
+                key: "model.path".into(),
+                at: Some(self.at("model")),
+                remedy: "name a Hugging Face folder or a GGUF file, or describe a fresh model in [model.new]".into(),
+            }),
+        }
+    }
+
+    fn new_model(&self, model: &NewModel) -> Result<(), RecipeError> {
+        for (key, value) in [
+            ("hidden_size", model.hidden_size),
+            ("layers", model.layers),
+            ("heads", model.heads),
+            ("intermediate_size", model.intermediate_size),
+            ("max_position_embeddings", model.max_position_embeddings),
+        ] {
+            self.at_least_one(value, &format!("model.new.{key}"))?;
+        }
+        let kv_heads = model.kv_heads.unwrap_or(model.heads);
+        let range = format!("a divisor of heads ({})", model.heads);
+        let divides = kv_heads >= 1 && model.heads % kv_heads == 0;
+        self.require(divides, "model.new.kv_heads", kv_heads, &range)?;
+        match model.head_dim {
+            Some(width) => {
+                let even = width >= 2 && width % 2 == 0;
+                self.require(even, "model.new.head_dim", width, "an even number")?;
+            }
+            None => {
+                let range = format!(
+                    "an even multiple of heads ({}), or give `head_dim`",
+                    model.heads
+                );
+                let even = model.hidden_size % (2 * model.heads) == 0;
+                self.require(even, "model.new.hidden_size", model.hidden_size, &range)?;
+            }
+        }
+        let base = model.rope_theta;
+        self.require(
+            base > 0.0 && base.is_finite(),
+            "model.new.rope_theta",
+            base,
+            "a number above 0",
+        )
+    }
+
+    /// A data section at the dotted key `key`.
+    pub(crate) fn data(&self, section: &DataSection, key: &str) -> Result<DataPlan, RecipeError> {
+        let source = match &section.path {
+            Some(path) => ProblemSource::File {
+                path: path.clone(),
+                layout: section.layout.clone(),
+            },
+            None => {
+                return Err(RecipeError::Missing {
+                    key: format!("{key}.path"),
+                    at: Some(self.at(key)).filter(|at| *at != Origin::Default),
+                    remedy: "name a file of problems".into(),
+                });
+            }
+        };
+        self.at_least_one_if_given(section.limit, &format!("{key}.limit"))?;
+        self.at_least_one_if_given(
+            section.max_prompt_tokens,
+            &format!("{key}.max_prompt_tokens"),
+        )?;
+        Ok(DataPlan {
+            source,
+            template: self.template(section, key)?,
+            limit: section.limit,
+            max_prompt_tokens: section.max_prompt_tokens,
+        })
+    }
+
+    fn template(&self, section: &DataSection, key: &str) -> Result<PromptTemplate, RecipeError> {
+        let name = &section.template;
+        let template = if name.ends_with(".toml") {
+            PromptTemplate::from_file(name)
+        } else {
+            PromptTemplate::named(name)
+        };
+        let template =
+            template.map_err(|error| self.bad(&format!("{key}.template"), error.to_string()))?;
+        match &section.system_message {
+            None => Ok(template),
+            Some(message) => template
+                .with_system(Some(message))
+                .map_err(|error| self.bad(&format!("{key}.system_message"), error.to_string())),
+        }
+    }
+
+    /// The held-out sets; what they leave out is as in training.
+    pub(crate) fn eval_sets(&self, recipe: &Written) -> Result<Vec<EvalSetPlan>, RecipeError> {
+        let sets = recipe.eval.sets.0.iter().map(|(name, set)| {
+            let key = format!("eval.sets.{name}");
+            let usable = !name.is_empty() && !name.contains(['/', '.']);
+            self.require(
+                usable,
+                &key,
+                format!("`{name}`"),
+                "a name without `/` and `.`",
+            )?;
+            let data = self.data(&set.data_section(&recipe.data), &key)?;
+            Ok(EvalSetPlan {
+                name: name.clone(),
+                data,
+            })
+        });
+        sets.collect()
+    }
+}
+
+fn most_rollouts(hint: &HintConfig) -> Option<usize> {
+    hint.schedule()
+        .ok()
+        .map(|schedule| schedule.max_rollouts() as usize)
+}
+
+/// The schedule with another number of rollouts a round or level.
+fn with_rollouts(hint: &HintConfig, rollouts: usize) -> Option<HintConfig> {
+    let mut settings = serde_json::to_value(hint).ok()?;
+    settings
+        .as_object_mut()?
+        .insert("rollouts".into(), rollouts.into());
+    serde_json::from_value(settings).ok()
+}

@@ -1,0 +1,483 @@
+//! The recipe as it will run: every default filled in, every value checked.
+
+use super::error::RecipeError;
+use super::layers::{lay_recipe_over, load};
+use super::node::{Node, Origin, Table, Value};
+use super::preset::{layer_of, preset_layer};
+use super::read::read;
+use super::sections::{Compute, NewModel, OptimizerConfig, Recompute, SaveConfig};
+use super::write::toml_text;
+use super::written::{DEFAULT_METHOD, DataSection, EvalSetSection, Written};
+use crate::objective::ObjectiveConfig;
+use crate::optimizer_schedule::{Decay, LearningRateConfig};
+use seele_data::{Layout, PromptTemplate};
+use seele_hint::HintConfig;
+use seele_verify::reward::RewardConfig;
+use std::path::{Path, PathBuf};
+
+/// A resolved recipe. Made by [`Recipe::load`]; everything in it has been checked, but files are only
+/// looked at by [`Recipe::check_files`].
+#[derive(Clone, Debug)]
+pub struct Recipe {
+    /// Name of the run.
+    pub name: String,
+    /// The preset that the method's sections started from.
+    pub method: String,
+    /// Source of every random draw.
+    pub seed: u64,
+    /// Training steps, at least 1.
+    pub steps: usize,
+    /// Worker threads, at least 1.
+    pub threads: usize,
+    /// What is trained.
+    pub model: ModelPlan,
+    /// What it is trained on.
+    pub data: DataPlan,
+    /// How rollouts are sampled.
+    pub rollout: RolloutPlan,
+    /// Hints, rounds and rollouts a round.
+    pub hint: HintConfig,
+    /// What a rollout is worth.
+    pub reward: RewardConfig,
+    /// What is minimised; `aggregation.l_max` is filled in.
+    pub objective: ObjectiveConfig,
+    /// AdamW.
+    pub optimizer: OptimizerConfig,
+    /// Learning rate over the optimizer steps.
+    pub learning_rate: LearningRateConfig,
+    /// How a step's rollouts become optimizer steps.
+    pub update: UpdatePlan,
+    /// Supervised fine-tuning before the first step.
+    pub sft: Option<SftPlan>,
+    /// Held-out evaluation without hints.
+    pub eval: EvalPlan,
+    /// Model folders on the way.
+    pub save: SaveConfig,
+    /// The merged layers, for origins.
+    layers: Node,
+    /// What [`Recipe::to_toml`] writes.
+    resolved: Written,
+}
+
+/// What is trained.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ModelPlan {
+    /// Where the weights come from.
+    pub source: ModelSource,
+    /// Number type of activations and products.
+    pub compute: Compute,
+    /// What the backward pass keeps.
+    pub recompute: Recompute,
+}
+
+/// Where the weights come from.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ModelSource {
+    /// A Hugging Face folder or a GGUF file, absolute.
+    Path(PathBuf),
+    /// Random weights.
+    New(NewModel),
+}
+
+/// Problems and how they are put to the model.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DataPlan {
+    /// Where the problems come from.
+    pub source: ProblemSource,
+    /// How a problem becomes a prompt, system message included.
+    pub template: PromptTemplate,
+    /// Use only the first problems.
+    pub limit: Option<usize>,
+    /// Longest prompt, tokens; `None`: what the model has room for.
+    pub max_prompt_tokens: Option<usize>,
+}
+
+/// Where problems come from.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ProblemSource {
+    /// A file of problems, absolute.
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Its columns; `None`: told by the first row.
+        layout: Option<Layout>,
+    },
+}
+
+/// How rollouts are sampled.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RolloutPlan {
+    /// Problems of one step, each with all its rounds.
+    pub problems_per_step: usize,
+    /// Most rollouts of a problem, over all its rounds.
+    pub rollouts_per_problem: usize,
+    /// Divisor of the logits, above 0.
+    pub temperature: f64,
+    /// Smallest set of tokens with this probability is sampled from, `(0, 1]`.
+    pub top_p: f64,
+    /// Only so many most likely tokens are sampled from.
+    pub top_k: Option<usize>,
+    /// Longest completion, tokens, hint not included.
+    pub max_new_tokens: usize,
+    /// Rollouts that are decoded at the same time.
+    pub max_active_branches: usize,
+}
+
+/// How a step's rollouts become optimizer steps.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UpdatePlan {
+    /// Problems of one optimizer step, each whole.
+    pub problems_per_update: usize,
+    /// Times that the rollouts of a step are gone through.
+    pub passes: usize,
+    /// Most tokens that go forward and backward together, unless one problem alone has more.
+    pub tokens_per_microbatch: usize,
+}
+
+/// Supervised fine-tuning on reference solutions.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SftPlan {
+    /// Steps, one optimizer step each.
+    pub steps: usize,
+    /// Sequences of one step.
+    pub sequences_per_step: usize,
+    /// Problems joined to one sequence.
+    pub problems_per_sequence: usize,
+    /// Learning rate over the steps.
+    pub learning_rate: LearningRateConfig,
+    /// Problems with solutions.
+    pub data: DataPlan,
+}
+
+/// Held-out evaluation.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EvalPlan {
+    /// Evaluate every so many steps besides before the first and after the last.
+    pub every_steps: Option<usize>,
+    /// Longest completion, tokens.
+    pub max_new_tokens: usize,
+    /// The sets, in the order they were written.
+    pub sets: Vec<EvalSetPlan>,
+}
+
+/// One held-out set.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EvalSetPlan {
+    /// Its name, as in `eval/<name>/accuracy`.
+    pub name: String,
+    /// Its problems.
+    pub data: DataPlan,
+}
+
+/// Two plans are equal if they run the same; where a value was written does not count.
+impl PartialEq for Recipe {
+    fn eq(&self, other: &Self) -> bool {
+        self.resolved == other.resolved
+    }
+}
+
+impl Recipe {
+    /// Reads a recipe file and what it extends, lays `overrides` (`key=value`) on top, fills in the
+    /// method's preset and the defaults, and checks every value.
+    ///
+    /// # Errors
+    /// [`RecipeError`], which names the file and line (or the override), the key and the remedy.
+    pub fn load(path: &Path, overrides: &[String]) -> Result<Self, RecipeError> {
+        let name = path
+            .file_stem()
+            .map_or_else(|| "run".into(), |stem| stem.to_string_lossy().into_owned());
+        Self::resolve(load(path, overrides)?, name)
+    }
+
+    fn resolve(written: Node, name: String) -> Result<Self, RecipeError> {
+        let mut layers = lay_defaults_under(written)?;
+        make_paths_absolute(&mut layers);
+        let mut resolved: Written = read(&layers, "")?;
+        let checks = super::check::Checks { layers: &layers };
+        checks.fill_and_check(&mut resolved, name)?;
+        let data = |section: &DataSection, key: &str| checks.data(section, key);
+        let training = data(&resolved.data, "data")?;
+        let plan = Self {
+            name: resolved.name.clone().unwrap_or_default(),
+            method: resolved.method.clone(),
+            seed: resolved.seed,
+            steps: resolved.steps,
+            threads: resolved.threads.unwrap_or(1),
+            model: ModelPlan {
+                source: checks.model_source(&resolved.model)?,
+                compute: resolved.model.compute,
+                recompute: resolved.model.recompute,
+            },
+            rollout: RolloutPlan {
+                problems_per_step: resolved.rollout.problems_per_step,
+                rollouts_per_problem: resolved.rollout.rollouts_per_problem.unwrap_or(1),
+                temperature: resolved.rollout.temperature,
+                top_p: resolved.rollout.top_p,
+                top_k: resolved.rollout.top_k,
+                max_new_tokens: resolved.rollout.max_new_tokens,
+                max_active_branches: resolved.rollout.max_active_branches,
+            },
+            hint: resolved.hint.clone(),
+            reward: resolved.reward.clone(),
+            objective: resolved.objective(),
+            optimizer: resolved.optimizer.clone(),
+            learning_rate: resolved.learning_rate,
+            update: UpdatePlan {
+                problems_per_update: resolved.update.problems_per_update.unwrap_or(1),
+                passes: resolved.update.passes,
+                tokens_per_microbatch: resolved.update.tokens_per_microbatch,
+            },
+            sft: match &resolved.sft {
+                None => None,
+                Some(sft) => Some(SftPlan {
+                    steps: sft.steps,
+                    sequences_per_step: sft.sequences_per_step,
+                    problems_per_sequence: sft.problems_per_sequence,
+                    learning_rate: sft.learning_rate,
+                    data: match &sft.data {
+                        None => training.clone(),
+                        Some(section) => data(section, "sft.data")?,
+                    },
+                }),
+            },
+            eval: EvalPlan {
+                every_steps: resolved.eval.every_steps,
+                max_new_tokens: resolved
+                    .eval
+                    .max_new_tokens
+                    .unwrap_or(resolved.rollout.max_new_tokens),
+                sets: checks.eval_sets(&resolved)?,
+            },
+            save: resolved.save.clone(),
+            data: training,
+            layers: layers.clone(),
+            resolved,
+        };
+        Ok(plan)
+    }
+
+    /// The resolved recipe as TOML: every value, and in a comment where it came from. Loading the
+    /// text gives the same plan.
+    pub fn to_toml(&self) -> String {
+        let node = layer_of(&self.resolved, &Origin::Default);
+        let Value::Table(table) = node.value else {
+            return String::new();
+        };
+        let table = restore_switched_off(table, &self.layers);
+        format!(
+            "# Resolved by seele {}: every setting of the run, and where it came from.\n\n{}",
+            env!("CARGO_PKG_VERSION"),
+            toml_text(&table, &self.layers)
+        )
+    }
+
+    /// Optimizer steps of the whole run, without supervised fine-tuning.
+    pub fn optimizer_steps(&self) -> usize {
+        let updates = self
+            .rollout
+            .problems_per_step
+            .div_ceil(self.update.problems_per_update);
+        self.steps * updates * self.update.passes
+    }
+
+    /// The accuracy that the hint schedule aims at, if it aims at one.
+    pub fn target_accuracy(&self) -> Option<f64> {
+        let settings = layer_of(&self.hint, &Origin::Default);
+        match settings.find("target_accuracy").map(|node| &node.value) {
+            Some(Value::Float(target)) => Some(*target),
+            _ => None,
+        }
+    }
+
+    /// Looks for every file that the recipe names.
+    ///
+    /// # Errors
+    /// [`RecipeError::MissingFile`] for the first one that is not there.
+    pub fn check_files(&self) -> Result<(), RecipeError> {
+        let look = |key: String, path: &Path, hint: &str| match path.try_exists() {
+            Ok(true) => Ok(()),
+            _ => Err(RecipeError::MissingFile {
+                at: self
+                    .layers
+                    .find(&key)
+                    .map_or(Origin::Default, |node| node.origin.clone()),
+                key,
+                path: path.into(),
+                hint: hint.into(),
+            }),
+        };
+        if let ModelSource::Path(path) = &self.model.source {
+            look(
+                "model.path".into(),
+                path,
+                "; it names a Hugging Face folder or a GGUF file",
+            )?;
+        }
+        let sft = self
+            .sft
+            .iter()
+            .map(|sft| ("sft.data.path".to_string(), &sft.data));
+        let sets = self
+            .eval
+            .sets
+            .iter()
+            .map(|set| (format!("eval.sets.{}.path", set.name), &set.data));
+        for (key, data) in std::iter::once(("data.path".to_string(), &self.data))
+            .chain(sft)
+            .chain(sets)
+        {
+            let ProblemSource::File { path, .. } = &data.source;
+            look(
+                key,
+                path,
+                "; it names a file of problems, for example JSON lines",
+            )?;
+        }
+        Ok(())
+    }
+}
+
+/// Puts the preset of the method, and defaults that differ by section, under what was written.
+fn lay_defaults_under(written: Node) -> Result<Node, RecipeError> {
+    let method = match written.find("method") {
+        Some(Node {
+            value: Value::Text(method),
+            origin,
+        }) => (method.clone(), origin.clone()),
+        // A method that is not text is refused when it is read.
+        _ => (DEFAULT_METHOD.into(), Origin::Default),
+    };
+    let mut layers = preset_layer(&method.0, &method.1)?;
+    if let (Some(_), Value::Table(table)) = (written.find("sft"), &mut layers.value) {
+        let mut sft = Table::default();
+        sft.insert(
+            "learning_rate",
+            layer_of(&sft_learning_rate(), &Origin::Default),
+        );
+        table.insert(
+            "sft",
+            Node {
+                value: Value::Table(sft),
+                origin: Origin::Default,
+            },
+        );
+    }
+    lay_recipe_over(&mut layers, written);
+    Ok(layers)
+}
+
+fn sft_learning_rate() -> LearningRateConfig {
+    LearningRateConfig {
+        peak: 1e-5,
+        warmup_share: 0.05,
+        decay: Decay::Cosine,
+        ..Default::default()
+    }
+}
+
+/// Makes paths independent of the current folder: those of a file start from its folder.
+fn make_paths_absolute(layers: &mut Node) {
+    for key in [
+        "model.path",
+        "data.path",
+        "data.template",
+        "sft.data.path",
+        "sft.data.template",
+    ] {
+        if let Some(node) = layers.find_mut(key) {
+            make_path_absolute(key, node);
+        }
+    }
+    let sets = layers.find_mut("eval.sets");
+    if let Some(Node {
+        value: Value::Table(sets),
+        ..
+    }) = sets
+    {
+        for (_, set) in sets.iter_mut() {
+            for key in ["path", "template"] {
+                if let Some(node) = set.find_mut(key) {
+                    make_path_absolute(key, node);
+                }
+            }
+        }
+    }
+}
+
+fn make_path_absolute(key: &str, node: &mut Node) {
+    let folder = node.origin.folder().unwrap_or_default();
+    let Value::Text(text) = &mut node.value else {
+        return;
+    };
+    // A template is a name unless it is a file, and `off` is no file.
+    let is_file = !key.ends_with("template") || text.ends_with(".toml");
+    if is_file
+        && text != super::read::OFF
+        && let Ok(absolute) = std::path::absolute(folder.join(&*text))
+        && let Some(absolute) = absolute.to_str()
+    {
+        *text = absolute.into();
+    }
+}
+
+/// Adds settings that were switched off and that their types leave out when they are absent, so that
+/// a preset does not switch them on again when the text is loaded.
+fn restore_switched_off(mut table: Table, layers: &Node) -> Table {
+    let Value::Table(written) = &layers.value else {
+        return table;
+    };
+    for (key, node) in written.iter() {
+        match (&node.value, table.get_mut(key)) {
+            (Value::Text(text), None) if text == super::read::OFF => {
+                table.insert(key.as_str(), node.clone())
+            }
+            (
+                Value::Table(_),
+                Some(Node {
+                    value: Value::Table(inner),
+                    ..
+                }),
+            ) => {
+                *inner = restore_switched_off(std::mem::take(inner), node);
+            }
+            _ => {}
+        }
+    }
+    table
+}
+
+impl Written {
+    pub(crate) fn objective(&self) -> ObjectiveConfig {
+        ObjectiveConfig {
+            advantage: self.advantage,
+            policy_loss: self.policy_loss,
+            aggregation: self.aggregation,
+            kl: self.kl,
+            imitation: self.imitation,
+            entropy: self.entropy,
+            entropy_filter: self.entropy_filter,
+            overlong: self.overlong,
+            dynamic_sampling: self.dynamic_sampling,
+        }
+    }
+}
+
+impl EvalSetSection {
+    /// The set as a data section of its own: what it leaves out is as in training.
+    pub(crate) fn data_section(&self, training: &DataSection) -> DataSection {
+        DataSection {
+            path: self.path.clone(),
+            layout: self.layout.clone(),
+            template: self
+                .template
+                .clone()
+                .unwrap_or_else(|| training.template.clone()),
+            system_message: training
+                .system_message
+                .clone()
+                .filter(|_| self.template.is_none()),
+            limit: self.limit,
+            max_prompt_tokens: training.max_prompt_tokens,
+        }
+    }
+}

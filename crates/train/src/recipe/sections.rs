@@ -1,0 +1,141 @@
+//! Sections whose written form is also the form that runs.
+
+use serde::{Deserialize, Serialize};
+
+/// Number type of activations and matrix products. Master weights and moments are always float32.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Compute {
+    /// 32-bit.
+    #[default]
+    F32,
+    /// bfloat16 with float32 accumulation.
+    Bf16,
+}
+
+/// Number type of a saved model.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SaveType {
+    /// 32-bit: loads back exactly.
+    #[default]
+    F32,
+    /// bfloat16: half the size.
+    Bf16,
+}
+
+/// What the backward pass keeps and what it computes again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Recompute {
+    /// Keep every intermediate: fastest, most memory.
+    None,
+    /// Keep the input of each block and compute the block again: about a third more compute.
+    Block,
+    /// `none` where the estimate fits in half of the machine's memory, else `block`.
+    #[default]
+    Auto,
+}
+
+/// Architecture of a fresh model.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ModelFamily {
+    /// Llama 2 and 3.
+    #[default]
+    Llama,
+    /// Qwen2 and 2.5: bias on q, k and v.
+    Qwen2,
+    /// Qwen3: norm on each head of q and k.
+    Qwen3,
+    /// Mistral.
+    Mistral,
+}
+
+/// Tokenizer of a fresh model.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum NewTokenizer {
+    /// One token a printable ASCII character.
+    #[default]
+    Characters,
+}
+
+/// `[model.new]`: a model with random weights.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NewModel {
+    /// Architecture.
+    #[serde(default)]
+    pub family: ModelFamily,
+    /// Width of the residual stream.
+    pub hidden_size: usize,
+    /// Number of blocks.
+    pub layers: usize,
+    /// Query heads.
+    pub heads: usize,
+    /// Key-value heads; divides `heads`. Default: `heads`.
+    #[serde(default)]
+    pub kv_heads: Option<usize>,
+    /// Width of one head, even. Default: `hidden_size / heads`.
+    #[serde(default)]
+    pub head_dim: Option<usize>,
+    /// Width of the feed-forward layer.
+    pub intermediate_size: usize,
+    /// Longest sequence, tokens.
+    pub max_position_embeddings: usize,
+    /// The output projection is the embedding.
+    #[serde(default = "yes")]
+    pub tied: bool,
+    /// Base of the rotary frequencies.
+    #[serde(default = "ten_thousand")]
+    pub rope_theta: f64,
+    /// Tokenizer.
+    #[serde(default)]
+    pub tokenizer: NewTokenizer,
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn ten_thousand() -> f64 {
+    10_000.0
+}
+
+/// `[optimizer]`: AdamW with decoupled weight decay. The learning rate has a section of its own.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct OptimizerConfig {
+    /// Decay of the first moment, `0..1`.
+    pub beta1: f64,
+    /// Decay of the second moment, `0..1`.
+    pub beta2: f64,
+    /// Added to the root of the second moment.
+    pub epsilon: f64,
+    /// Decoupled decay per unit of learning rate; norms and biases are not decayed.
+    pub weight_decay: f64,
+    /// Gradients with a larger global L2 norm are scaled down to it; `off` turns clipping off.
+    pub max_grad_norm: Option<f64>,
+}
+
+impl Default for OptimizerConfig {
+    fn default() -> Self {
+        Self {
+            beta1: 0.9,
+            beta2: 0.999,
+            epsilon: 1e-8,
+            weight_decay: 0.01,
+            max_grad_norm: Some(1.0),
+        }
+    }
+}
+
+/// `[save]`: model folders on the way.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SaveConfig {
+    /// Write `model-step-<n>/` every so many steps; `off`: only `model/` at the end.
+    pub every_steps: Option<usize>,
+    /// Number type of the saved weights.
+    pub dtype: SaveType,
+}
