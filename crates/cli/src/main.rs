@@ -1,2 +1,30 @@
-//! The `seele` command.
-fn main() {}
+//! The `seele` command: arguments, messages and exit codes around the libraries.
+#![forbid(unsafe_code)]
+
+mod args;
+mod commands;
+mod exit;
+mod interrupt;
+mod numbers;
+mod output;
+mod plots;
+mod progress;
+mod report;
+mod run_folder;
+
+use args::Cli;
+use clap::Parser;
+use output::Output;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let output = Output::start(cli.quiet, cli.verbose);
+    ExitCode::from(match commands::run(cli.command, &output) {
+        Ok(code) => code,
+        Err(error) => {
+            output.error(&error);
+            commands::exit_code(&error)
+        }
+    })
+}

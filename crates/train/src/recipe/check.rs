@@ -8,6 +8,7 @@ use super::written::{DataSection, ModelSection, RolloutSection, SftSection, Writ
 use crate::objective::{ObjectiveConfig, ObjectiveError};
 use crate::optimizer_schedule::LearningRateConfig;
 use seele_data::PromptTemplate;
+use seele_data::arithmetic::{ArithmeticConfig, ArithmeticError, Split};
 use seele_hint::{HintConfig, HintError};
 use std::fmt::Display;
 
@@ -314,18 +315,54 @@ impl Checks<'_> {
         )
     }
 
-    /// A data section at the dotted key `key`.
-    pub(crate) fn data(&self, section: &DataSection, key: &str) -> Result<DataPlan, RecipeError> {
-        let source = match &section.path {
-            Some(path) => ProblemSource::File {
+    /// A data section at the dotted key `key`; generated problems are of the side `split`.
+    pub(crate) fn data(
+        &self,
+        section: &DataSection,
+        key: &str,
+        split: Split,
+    ) -> Result<DataPlan, RecipeError> {
+        let source = match (&section.path, &section.arithmetic) {
+            (Some(path), None) => ProblemSource::File {
                 path: path.clone(),
                 layout: section.layout.clone(),
             },
-            None => {
+            (None, Some(config)) => {
+                // One problem is enough to check the settings.
+                let one = ArithmeticConfig {
+                    count: config.count.min(1),
+                    ..config.clone()
+                };
+                let key = format!("{key}.arithmetic");
+                one.generate(split).map_err(|error| match error {
+                    ArithmeticError::Setting {
+                        key: setting,
+                        found,
+                        expected,
+                    } => self.bad(
+                        &format!("{key}.{setting}"),
+                        format!("expected {expected}, found {found}"),
+                    ),
+                    other => self.bad(&key, other.to_string()),
+                })?;
+                ProblemSource::Arithmetic {
+                    config: config.clone(),
+                    split,
+                }
+            }
+            (Some(_), Some(_)) => {
+                return Err(self.bad(
+                    &format!("{key}.arithmetic"),
+                    format!("`{key}.path` is given too; keep one of them"),
+                ));
+            }
+            (None, None) => {
                 return Err(RecipeError::Missing {
                     key: format!("{key}.path"),
                     at: Some(self.at(key)).filter(|at| *at != Origin::Default),
-                    remedy: "name a file of problems".into(),
+                    remedy: format!(
+                        "name a file of problems, or describe generated ones in [{key}.arithmetic]"
+                    ),
                 });
             }
         };
@@ -339,6 +376,7 @@ impl Checks<'_> {
             template: self.template(section, key)?,
             limit: section.limit,
             max_prompt_tokens: section.max_prompt_tokens,
+            too_long: section.too_long,
         })
     }
 
@@ -370,7 +408,7 @@ impl Checks<'_> {
                 format!("`{name}`"),
                 "a name without `/` and `.`",
             )?;
-            let data = self.data(&set.data_section(&recipe.data), &key)?;
+            let data = self.data(&set.data_section(&recipe.data), &key, Split::HeldOut)?;
             Ok(EvalSetPlan {
                 name: name.clone(),
                 data,

@@ -49,6 +49,7 @@ mod node;
 mod parse;
 mod plan;
 mod preset;
+mod problems;
 mod read;
 mod sections;
 mod write;
@@ -61,6 +62,8 @@ pub use plan::{
     SftPlan, UpdatePlan,
 };
 pub use preset::methods;
+pub use problems::{EncodedData, ProblemsError};
 pub use sections::{
     Compute, ModelFamily, NewModel, NewTokenizer, OptimizerConfig, Recompute, SaveConfig, SaveType,
+    TooLong,
 };

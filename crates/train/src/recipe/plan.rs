@@ -5,11 +5,12 @@ use super::layers::{lay_recipe_over, load};
 use super::node::{Node, Origin, Table, Value};
 use super::preset::{layer_of, preset_layer};
 use super::read::read;
-use super::sections::{Compute, NewModel, OptimizerConfig, Recompute, SaveConfig};
+use super::sections::{Compute, NewModel, OptimizerConfig, Recompute, SaveConfig, TooLong};
 use super::write::toml_text;
 use super::written::{DEFAULT_METHOD, DataSection, EvalSetSection, Written};
 use crate::objective::ObjectiveConfig;
 use crate::optimizer_schedule::{Decay, LearningRateConfig};
+use seele_data::arithmetic::{ArithmeticConfig, Split};
 use seele_data::{Layout, PromptTemplate};
 use seele_hint::HintConfig;
 use seele_verify::reward::RewardConfig;
@@ -90,6 +91,8 @@ pub struct DataPlan {
     pub limit: Option<usize>,
     /// Longest prompt, tokens; `None`: what the model has room for.
     pub max_prompt_tokens: Option<usize>,
+    /// What becomes of problems that are too long.
+    pub too_long: TooLong,
 }
 
 /// Where problems come from.
@@ -101,6 +104,13 @@ pub enum ProblemSource {
         path: PathBuf,
         /// Its columns; `None`: told by the first row.
         layout: Option<Layout>,
+    },
+    /// Generated arithmetic.
+    Arithmetic {
+        /// Settings of the generator.
+        config: ArithmeticConfig,
+        /// Which side of the division into training and held-out problems.
+        split: Split,
     },
 }
 
@@ -195,7 +205,7 @@ impl Recipe {
         let mut resolved: Written = read(&layers, "")?;
         let checks = super::check::Checks { layers: &layers };
         checks.fill_and_check(&mut resolved, name)?;
-        let data = |section: &DataSection, key: &str| checks.data(section, key);
+        let data = |section: &DataSection, key: &str| checks.data(section, key, Split::Train);
         let training = data(&resolved.data, "data")?;
         let plan = Self {
             name: resolved.name.clone().unwrap_or_default(),
@@ -326,12 +336,13 @@ impl Recipe {
             .chain(sft)
             .chain(sets)
         {
-            let ProblemSource::File { path, .. } = &data.source;
-            look(
-                key,
-                path,
-                "; it names a file of problems, for example JSON lines",
-            )?;
+            if let ProblemSource::File { path, .. } = &data.source {
+                look(
+                    key,
+                    path,
+                    "; it names a file of problems, for example JSON lines",
+                )?;
+            }
         }
         Ok(())
     }
@@ -467,6 +478,7 @@ impl EvalSetSection {
     pub(crate) fn data_section(&self, training: &DataSection) -> DataSection {
         DataSection {
             path: self.path.clone(),
+            arithmetic: self.arithmetic.clone(),
             layout: self.layout.clone(),
             template: self
                 .template
@@ -478,6 +490,7 @@ impl EvalSetSection {
                 .filter(|_| self.template.is_none()),
             limit: self.limit,
             max_prompt_tokens: training.max_prompt_tokens,
+            too_long: training.too_long,
         }
     }
 }

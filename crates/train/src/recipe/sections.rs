@@ -37,6 +37,17 @@ pub enum Recompute {
     Auto,
 }
 
+/// What becomes of a problem that does not fit the model's context or `max_prompt_tokens`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TooLong {
+    /// The run does not start.
+    #[default]
+    Refuse,
+    /// It is left out, and counted.
+    Skip,
+}
+
 /// Architecture of a fresh model.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -56,7 +67,7 @@ pub enum ModelFamily {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum NewTokenizer {
-    /// One token a printable ASCII character.
+    /// One token a character of `alphabet`.
     #[default]
     Characters,
 }
@@ -92,6 +103,10 @@ pub struct NewModel {
     /// Tokenizer.
     #[serde(default)]
     pub tokenizer: NewTokenizer,
+    /// Characters the tokenizer knows. Default: all that the prompts and solutions of the recipe's
+    /// problems hold.
+    #[serde(default)]
+    pub alphabet: Option<String>,
 }
 
 fn yes() -> bool {

@@ -1,6 +1,6 @@
 //! The recipe as people write it: every section and key, nothing checked beyond its kind.
 
-use super::sections::{Compute, NewModel, OptimizerConfig, Recompute, SaveConfig};
+use super::sections::{Compute, NewModel, OptimizerConfig, Recompute, SaveConfig, TooLong};
 use crate::advantage::AdvantageConfig;
 use crate::objective::{
     AggregationConfig, DynamicSamplingConfig, EntropyConfig, EntropyFilterConfig, ImitationConfig,
@@ -8,6 +8,7 @@ use crate::objective::{
 };
 use crate::optimizer_schedule::LearningRateConfig;
 use seele_data::Layout;
+use seele_data::arithmetic::ArithmeticConfig;
 use seele_hint::HintConfig;
 use seele_verify::reward::RewardConfig;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -96,6 +97,9 @@ pub(crate) struct DataSection {
     /// File of problems.
     #[serde(default)]
     pub(crate) path: Option<PathBuf>,
+    /// Generated problems, of the training side.
+    #[serde(default)]
+    pub(crate) arithmetic: Option<ArithmeticConfig>,
     /// Columns of the file; default: told by its first row.
     #[serde(default)]
     pub(crate) layout: Option<Layout>,
@@ -108,9 +112,11 @@ pub(crate) struct DataSection {
     /// Use only the first problems.
     #[serde(default)]
     pub(crate) limit: Option<usize>,
-    /// Problems with a longer prompt are refused; default: what the model has room for.
+    /// Longest prompt, tokens; default: what the model has room for.
     #[serde(default)]
     pub(crate) max_prompt_tokens: Option<usize>,
+    #[serde(default)]
+    pub(crate) too_long: TooLong,
 }
 
 fn default_template() -> String {
@@ -201,6 +207,9 @@ pub(crate) struct EvalSection {
 pub(crate) struct EvalSetSection {
     #[serde(default)]
     pub(crate) path: Option<PathBuf>,
+    /// Generated problems, of the held-out side.
+    #[serde(default)]
+    pub(crate) arithmetic: Option<ArithmeticConfig>,
     #[serde(default)]
     pub(crate) layout: Option<Layout>,
     /// Default: the training template.

@@ -1,0 +1,97 @@
+//! The folder of a run: a new one each time, never over an old one.
+
+use anyhow::{Context, bail};
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+/// Makes the folder of a run: `wanted`, or the first free `runs/<name>-<n>`.
+///
+/// # Errors
+/// If `wanted` exists and is not an empty folder, or a folder cannot be made.
+pub(crate) fn create(wanted: Option<&Path>, name: &str) -> anyhow::Result<PathBuf> {
+    match wanted {
+        Some(path) => {
+            check_free(path)?;
+            fs::create_dir_all(path)
+                .with_context(|| format!("cannot make the run folder `{}`", path.display()))?;
+            Ok(path.to_path_buf())
+        }
+        None => create_numbered(Path::new("runs"), name),
+    }
+}
+
+/// Refuses a path that holds anything.
+///
+/// # Errors
+/// If `path` is a file or a folder with something in it, or cannot be read.
+pub(crate) fn check_free(path: &Path) -> anyhow::Result<()> {
+    match fs::read_dir(path) {
+        Ok(mut entries) => match entries.next() {
+            None => Ok(()),
+            Some(_) => bail!(
+                "the folder `{}` is not empty and a run never writes over another; choose another `--out` or remove it",
+                path.display()
+            ),
+        },
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        Err(error) if error.kind() == ErrorKind::NotADirectory => {
+            bail!(
+                "`{}` is a file; `--out` wants a folder that is new or empty",
+                path.display()
+            )
+        }
+        Err(error) => Err(error).with_context(|| format!("cannot look into `{}`", path.display())),
+    }
+}
+
+fn create_numbered(parent: &Path, name: &str) -> anyhow::Result<PathBuf> {
+    fs::create_dir_all(parent)
+        .with_context(|| format!("cannot make the folder `{}`", parent.display()))?;
+    for number in 1u32.. {
+        let path = parent.join(format!("{name}-{number}"));
+        match fs::create_dir(&path) {
+            Ok(()) => return Ok(path),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => continue,
+            Err(error) => {
+                return Err(error)
+                    .with_context(|| format!("cannot make the run folder `{}`", path.display()));
+            }
+        }
+    }
+    bail!(
+        "no free run folder `{}`",
+        parent.join(format!("{name}-<n>")).display()
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbered_folders_are_never_taken_twice() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = create_numbered(folder.path(), "quickstart").unwrap();
+        let second = create_numbered(folder.path(), "quickstart").unwrap();
+        assert!(first.ends_with("quickstart-1") && second.ends_with("quickstart-2"));
+    }
+
+    #[test]
+    fn a_folder_with_something_in_it_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let out = folder.path().join("out");
+        assert_eq!(create(Some(&out), "x").unwrap(), out);
+        assert_eq!(create(Some(&out), "x").unwrap(), out);
+        fs::write(out.join("recipe.toml"), "").unwrap();
+        let message = create(Some(&out), "x").unwrap_err().to_string();
+        assert!(
+            message.contains("is not empty") && message.contains("--out"),
+            "{message}"
+        );
+        let message = create(Some(&out.join("recipe.toml")), "x")
+            .unwrap_err()
+            .to_string();
+        assert!(message.contains("is a file"), "{message}");
+    }
+}
