@@ -151,6 +151,7 @@ fn draw_panel(
     let text = ("sans-serif", 14).into_font().color(&INK);
     let mut chart = ChartBuilder::on(area)
         .caption(panel.title, ("sans-serif", 16).into_font().color(&INK))
+        .margin_top(10)
         .margin_left(8)
         .margin_right(140)
         .margin_bottom(4)
@@ -239,31 +240,35 @@ fn draw_legend(
     let right = chart.backend_coord(&(last_step, 0.0)).0 - left;
     for ((end, label, color), y) in labels.iter().zip(places) {
         let line = vec![(right + 3, *end), (right + 14, y)];
-        area.draw(&PathElement::new(line, color.mix(0.6).stroke_width(1)))?;
-        area.draw(&Text::new(
-            label.clone(),
-            (right + 18, y - 7),
-            text.clone().color(color),
-        ))?;
+        area.draw(&PathElement::new(line, color.stroke_width(2)))?;
+        area.draw(&Text::new(label.clone(), (right + 18, y - 7), text.clone()))?;
     }
     Ok(())
 }
 
-/// Moves sorted places apart to at least `gap`, inside `low..=high` as far as they fit, keeping
-/// their order.
+/// Moves sorted places as little as possible so that neighbours are `gap` apart, then into
+/// `low..=high`.
 fn spread(places: &[i32], gap: i32, low: i32, high: i32) -> Vec<i32> {
-    let mut out = places.to_vec();
-    let mut floor = low;
-    for place in &mut out {
-        *place = (*place).max(floor);
-        floor = *place + gap;
+    // Least squares under an order is isotonic regression: neighbours in conflict share their mean.
+    let mut blocks: Vec<(i32, i32)> = Vec::new();
+    for (index, place) in places.iter().enumerate() {
+        let mut block = (place - gap * index as i32, 1);
+        while let Some(&(sum, count)) = blocks.last()
+            && sum * block.1 > block.0 * count
+        {
+            block = (sum + block.0, count + block.1);
+            blocks.pop();
+        }
+        blocks.push(block);
     }
-    let mut ceiling = high;
-    for place in out.iter_mut().rev() {
-        *place = (*place).min(ceiling);
-        ceiling = *place - gap;
-    }
-    out
+    let means = blocks
+        .iter()
+        .flat_map(|&(sum, count)| std::iter::repeat_n(sum / count, count as usize));
+    let span = gap * (places.len() as i32 - 1);
+    means
+        .enumerate()
+        .map(|(index, mean)| mean.clamp(low, (high - span).max(low)) + gap * index as i32)
+        .collect()
 }
 
 /// Centred mean over about a twentieth of the points, at least five.
@@ -373,6 +378,10 @@ mod tests {
 
     #[test]
     fn labels_are_pushed_apart_and_stay_inside() {
+        assert_eq!(
+            spread(&[100, 100, 100, 200], 18, 30, 270),
+            [82, 100, 118, 200]
+        );
         assert_eq!(spread(&[10, 11, 200], 18, 30, 270), [30, 48, 200]);
         assert_eq!(spread(&[268, 269, 270], 18, 30, 270), [234, 252, 270]);
         assert_eq!(spread(&[], 18, 30, 270), Vec::<i32>::new());

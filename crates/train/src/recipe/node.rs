@@ -9,6 +9,11 @@ use std::sync::Arc;
 pub enum Origin {
     /// Nobody wrote it: the program's default.
     Default,
+    /// Nobody wrote it: it follows from another setting.
+    Derived {
+        /// The dotted key of that setting.
+        from: &'static str,
+    },
     /// The preset that `method` names.
     Preset {
         /// The method, for example `seele`.
@@ -42,7 +47,7 @@ impl Origin {
     /// Precedence: a value with a higher rank replaces one with a lower rank.
     pub(crate) fn rank(&self) -> u8 {
         match self {
-            Self::Default => 0,
+            Self::Default | Self::Derived { .. } => 0,
             Self::Preset { .. } => 1,
             Self::File { base: true, .. } => 2,
             Self::File { base: false, .. } => 3,
@@ -54,6 +59,7 @@ impl Origin {
     pub(crate) fn comment(&self) -> String {
         match self {
             Self::Default => "default".into(),
+            Self::Derived { from } => format!("from {from}"),
             Self::Preset { method } => format!("preset {method}"),
             Self::File { path, line, base } => {
                 let name = path
@@ -70,6 +76,7 @@ impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Default => f.write_str("default"),
+            Self::Derived { from } => write!(f, "from `{from}`"),
             Self::Preset { method } => write!(f, "preset `{method}`"),
             Self::File { path, line, .. } => write!(f, "{}:{line}", path.display()),
             Self::Set { argument } => write!(f, "--set {argument}"),
@@ -126,6 +133,22 @@ impl Node {
             })
     }
 
+    /// Says where the value at a dotted key came from; the key is made, without a value, if it is not
+    /// there.
+    pub(crate) fn set_origin(&mut self, key: &str, origin: Origin) {
+        let mut node = self;
+        for part in key.split('.') {
+            if !matches!(node.value, Value::Table(_)) {
+                node.value = Value::Table(Table::default());
+            }
+            let Value::Table(table) = &mut node.value else {
+                return;
+            };
+            node = table.entry(part);
+        }
+        node.origin = origin;
+    }
+
     pub(crate) fn find_mut(&mut self, key: &str) -> Option<&mut Self> {
         key.split('.')
             .try_fold(self, |node, part| match &mut node.value {
@@ -167,6 +190,16 @@ impl Table {
             Some(old) => *old = node,
             None => self.0.push((key, node)),
         }
+    }
+
+    /// The entry of that name; an empty table is made where there is none.
+    fn entry(&mut self, key: &str) -> &mut Node {
+        let found = self.0.iter().position(|(name, _)| same_key(name, key));
+        let index = found.unwrap_or_else(|| {
+            self.0.push((key.into(), Node::table(Origin::Default)));
+            self.0.len() - 1
+        });
+        &mut self.0[index].1
     }
 
     pub(crate) fn remove(&mut self, key: &str) -> Option<Node> {

@@ -4,7 +4,7 @@ use super::error::RecipeError;
 use super::layers::{lay_recipe_over, load};
 use super::node::{Node, Origin, Table, Value};
 use super::preset::{layer_of, preset_layer};
-use super::read::read;
+use super::read::{OFF, read};
 use super::sections::{Compute, NewModel, OptimizerConfig, Recompute, SaveConfig, TooLong};
 use super::write::toml_text;
 use super::written::{DEFAULT_METHOD, DataSection, EvalSetSection, Written};
@@ -260,8 +260,8 @@ impl Recipe {
             },
             save: resolved.save.clone(),
             data: training,
-            layers: layers.clone(),
             resolved,
+            layers: note_derived(layers),
         };
         Ok(plan)
     }
@@ -273,7 +273,7 @@ impl Recipe {
         let Value::Table(table) = node.value else {
             return String::new();
         };
-        let table = restore_switched_off(table, &self.layers);
+        let table = tidy(table, Some(&self.layers));
         format!(
             "# Resolved by seele {}: every setting of the run, and where it came from.\n\n{}",
             env!("CARGO_PKG_VERSION"),
@@ -423,7 +423,7 @@ fn make_path_absolute(key: &str, node: &mut Node) {
     // A template is a name unless it is a file, and `off` is no file.
     let is_file = !key.ends_with("template") || text.ends_with(".toml");
     if is_file
-        && text != super::read::OFF
+        && text != OFF
         && let Ok(absolute) = std::path::absolute(folder.join(&*text))
         && let Some(absolute) = absolute.to_str()
     {
@@ -431,27 +431,53 @@ fn make_path_absolute(key: &str, node: &mut Node) {
     }
 }
 
-/// Adds settings that were switched off and that their types leave out when they are absent, so that
-/// a preset does not switch them on again when the text is loaded.
-fn restore_switched_off(mut table: Table, layers: &Node) -> Table {
-    let Value::Table(written) = &layers.value else {
-        return table;
-    };
-    for (key, node) in written.iter() {
-        match (&node.value, table.get_mut(key)) {
-            (Value::Text(text), None) if text == super::read::OFF => {
-                table.insert(key.as_str(), node.clone())
+/// Settings that follow from others unless they are written.
+const DERIVED: [(&str, &str); 5] = [
+    ("hint.rollouts", "rollout.rollouts_per_problem"),
+    ("rollout.rollouts_per_problem", "hint.rollouts"),
+    ("update.problems_per_update", "rollout.problems_per_step"),
+    ("aggregation.l_max", "rollout.max_new_tokens"),
+    ("eval.max_new_tokens", "rollout.max_new_tokens"),
+];
+
+fn note_derived(mut layers: Node) -> Node {
+    let is_written =
+        |layers: &Node, key: &str| layers.find(key).is_some_and(|node| node.origin.rank() > 1);
+    for (key, from) in DERIVED {
+        // The schedule's own number of rollouts stands unless there is a budget.
+        let follows = key != "hint.rollouts" || is_written(&layers, from);
+        if follows && !is_written(&layers, key) {
+            layers.set_origin(key, Origin::Derived { from });
+        }
+    }
+    layers
+}
+
+/// Makes the text load to the same plan and easier to read: settings that were switched off and that
+/// their types leave out when they are absent come back, so that a preset does not switch them on
+/// again; of two alternatives the one that nobody wrote goes.
+fn tidy(mut table: Table, layers: Option<&Node>) -> Table {
+    let is_off = |node: &Node| matches!(&node.value, Value::Text(text) if text == OFF);
+    let below = |key: &str| layers.and_then(|node| node.find(key));
+    if let Some(Node {
+        value: Value::Table(written),
+        ..
+    }) = layers
+    {
+        for (key, node) in written.iter() {
+            if is_off(node) && table.get(key).is_none() {
+                table.insert(key.as_str(), node.clone());
             }
-            (
-                Value::Table(_),
-                Some(Node {
-                    value: Value::Table(inner),
-                    ..
-                }),
-            ) => {
-                *inner = restore_switched_off(std::mem::take(inner), node);
-            }
-            _ => {}
+        }
+    }
+    for alternative in ["path", "new", "arithmetic"] {
+        if table.get(alternative).is_some_and(is_off) && below(alternative).is_none() {
+            table.remove(alternative);
+        }
+    }
+    for (key, node) in table.iter_mut() {
+        if let Value::Table(inner) = &mut node.value {
+            *inner = tidy(std::mem::take(inner), below(key));
         }
     }
     table

@@ -46,9 +46,12 @@ fn write_table(out: &mut String, table: &Table, written: Option<&Node>, path: &s
         Some(Value::Table(table)) => table.get(key),
         _ => None,
     };
-    let (tables, plain): (Vec<_>, Vec<_>) = table
-        .iter()
-        .partition(|(_, node)| matches!(node.value, Value::Table(_)));
+    let has_own_header = |node: &Node| match &node.value {
+        Value::Table(inner) => path.is_empty() || !is_short(inner),
+        _ => false,
+    };
+    let (tables, plain): (Vec<_>, Vec<_>) =
+        table.iter().partition(|(_, node)| has_own_header(node));
     if !path.is_empty() && (!plain.is_empty() || tables.is_empty()) {
         let _ = write!(out, "\n[{path}]\n");
     }
@@ -67,6 +70,12 @@ fn write_table(out: &mut String, table: &Table, written: Option<&Node>, path: &s
             write_table(out, inner, below(key), &key_path);
         }
     }
+}
+
+/// Whether a table reads best on one line, such as `{ min = 1, max = 3 }`.
+fn is_short(table: &Table) -> bool {
+    let is_plain = |node: &Node| !matches!(node.value, Value::Table(_) | Value::Array(_));
+    table.iter().len() <= 2 && table.iter().all(|(_, node)| is_plain(node))
 }
 
 fn key_text(key: &str) -> String {

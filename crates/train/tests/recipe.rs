@@ -1,0 +1,355 @@
+//! Recipes from file to plan and back, and what people get to read when one is wrong.
+
+use seele_train::recipe::{ModelSource, ProblemSource, Recipe, methods};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+const SMALL: &str = "\
+steps = 3
+[model]
+path = \"model\"
+[data]
+path = \"train.jsonl\"
+";
+
+struct Folder(tempfile::TempDir);
+
+impl Folder {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn write(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.0.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, text).unwrap();
+        path
+    }
+}
+
+fn load(text: &str, overrides: &[&str]) -> Result<Recipe, String> {
+    let folder = Folder::new();
+    let path = folder.write("r.toml", text);
+    let overrides: Vec<String> = overrides.iter().map(ToString::to_string).collect();
+    let start = format!("{}/", folder.0.path().display());
+    Recipe::load(&path, &overrides).map_err(|error| error.to_string().replace(&start, ""))
+}
+
+fn reload(recipe: &Recipe) -> Recipe {
+    let folder = Folder::new();
+    let path = folder.write("elsewhere/recipe.toml", &recipe.to_toml());
+    Recipe::load(&path, &[]).unwrap_or_else(|error| panic!("{error}\n{}", recipe.to_toml()))
+}
+
+#[test]
+fn the_resolved_recipe_of_every_method_loads_to_the_same_plan() {
+    for method in methods() {
+        let recipe = load(SMALL, &[&format!("method={method}")]).unwrap();
+        let again = reload(&recipe);
+        assert_eq!(again, recipe, "{method}\n{}", recipe.to_toml());
+        assert_eq!(again.objective, recipe.objective, "{method}");
+        assert_eq!(again.hint, recipe.hint, "{method}");
+        // Values are the same; only where they came from differs.
+        let values = |recipe: &Recipe| -> Vec<String> {
+            recipe
+                .to_toml()
+                .lines()
+                .map(|line| line.split(" # ").next().unwrap_or("").trim_end().into())
+                .collect()
+        };
+        assert_eq!(values(&again), values(&recipe), "{method}");
+    }
+}
+
+#[test]
+fn every_recipe_of_the_repository_resolves_and_loads_again() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../recipes");
+    let mut count = 0;
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path
+            .extension()
+            .is_some_and(|extension| extension == "toml")
+        {
+            let recipe = Recipe::load(&path, &[]).unwrap_or_else(|error| panic!("{error}"));
+            assert_eq!(reload(&recipe), recipe, "{}", path.display());
+            count += 1;
+        }
+    }
+    assert!(count >= 2);
+}
+
+#[test]
+fn what_a_preset_gives_can_be_taken_back_and_stays_off() {
+    let recipe = load(
+        SMALL,
+        &[
+            "method=grpo",
+            "policy-loss.dual-clip=off",
+            "optimizer.max_grad_norm=off",
+        ],
+    )
+    .unwrap();
+    assert_eq!(recipe.objective.policy_loss.dual_clip.value(), None);
+    assert_eq!(recipe.optimizer.max_grad_norm, None);
+    assert_eq!(reload(&recipe), recipe);
+}
+
+#[test]
+fn the_resolved_recipe_says_where_values_came_from() {
+    let folder = Folder::new();
+    folder.write("base.toml", "[rollout]\nproblems_per_step = 8\n");
+    let path = folder.write("top.toml", &format!("extends = \"base.toml\"\n{SMALL}"));
+    let text = Recipe::load(&path, &["seed=4".into()]).unwrap().to_toml();
+    let comment = |start: &str| {
+        let line = text
+            .lines()
+            .find(|line| line.starts_with(start))
+            .unwrap_or_else(|| panic!("{start} in\n{text}"));
+        line.split(" # ").nth(1).unwrap().to_string()
+    };
+    assert_eq!(comment("problems_per_step = 8"), "base base.toml:2");
+    assert_eq!(comment("steps = 3"), "top.toml:2");
+    assert_eq!(comment("seed = 4"), "--set");
+    assert_eq!(comment("schedule = \"seele\""), "preset seele");
+    assert_eq!(comment("beta1 = 0.9"), "default");
+    assert_eq!(comment("l_max = 2048"), "from rollout.max_new_tokens");
+    assert_eq!(comment("rollouts = 8"), "preset seele");
+    assert_eq!(comment("rollouts_per_problem = 32"), "from hint.rollouts");
+}
+
+#[test]
+fn the_paper_s_numbers_are_what_an_almost_empty_recipe_runs() {
+    let recipe = load(SMALL, &[]).unwrap();
+    assert_eq!(
+        (recipe.method.as_str(), recipe.name.as_str()),
+        ("seele", "r")
+    );
+    assert_eq!(
+        (
+            recipe.rollout.problems_per_step,
+            recipe.rollout.rollouts_per_problem
+        ),
+        (256, 32)
+    );
+    assert_eq!(
+        (recipe.update.problems_per_update, recipe.update.passes),
+        (64, 1)
+    );
+    assert_eq!(
+        (recipe.rollout.max_new_tokens, recipe.rollout.temperature),
+        (2048, 1.0)
+    );
+    assert_eq!(
+        (recipe.objective.kl.coef, recipe.objective.imitation.coef),
+        (0.001, 0.001)
+    );
+    assert_eq!(recipe.objective.aggregation.l_max, Some(2048));
+    assert_eq!(recipe.learning_rate.peak, 1e-6);
+    assert_eq!(recipe.target_accuracy(), Some(0.5));
+    assert_eq!(recipe.optimizer_steps(), 3 * 4);
+    assert_eq!(recipe.hint.schedule().unwrap().max_rounds(), 4);
+}
+
+#[test]
+fn the_budget_of_rollouts_holds_for_every_method() {
+    for method in methods() {
+        let recipe = load(
+            SMALL,
+            &[
+                &format!("method={method}"),
+                "rollout.rollouts_per_problem=16",
+            ],
+        )
+        .unwrap();
+        assert_eq!(recipe.rollout.rollouts_per_problem, 16, "{method}");
+        assert_eq!(
+            recipe.hint.schedule().unwrap().max_rollouts(),
+            16,
+            "{method}"
+        );
+    }
+    let message = load(SMALL, &["rollout.rollouts_per_problem=30"]).unwrap_err();
+    assert!(
+        message.contains("30 rollouts cannot be shared out evenly"),
+        "{message}"
+    );
+    let message = load(
+        SMALL,
+        &["rollout.rollouts_per_problem=32", "hint.rollouts=2"],
+    )
+    .unwrap_err();
+    assert!(
+        message.contains("disagrees with `hint.rollouts`"),
+        "{message}"
+    );
+}
+
+#[test]
+fn paths_start_from_the_file_they_stand_in() {
+    let folder = Folder::new();
+    folder.write("models/base.toml", "[model]\npath = \"weights\"\n");
+    let path = folder.write(
+        "runs/top.toml",
+        "extends = \"../models/base.toml\"\nsteps = 1\n[data]\npath = \"x.jsonl\"\n",
+    );
+    let recipe = Recipe::load(&path, &[]).unwrap();
+    let root = folder.0.path();
+    assert_eq!(
+        recipe.model.source,
+        ModelSource::Path(root.join("runs/../models/weights"))
+    );
+    assert!(
+        matches!(recipe.data.source, ProblemSource::File { path, .. } if path == root.join("runs/x.jsonl"))
+    );
+    let here = std::env::current_dir().unwrap().join("y.jsonl");
+    let recipe = Recipe::load(&path, &["data.path=y.jsonl".into()]).unwrap();
+    assert!(matches!(recipe.data.source, ProblemSource::File { path, .. } if path == here));
+}
+
+#[test]
+fn a_missing_file_names_key_and_line() {
+    let folder = Folder::new();
+    let path = folder.write("r.toml", SMALL);
+    let message = Recipe::load(&path, &[])
+        .unwrap()
+        .check_files()
+        .unwrap_err()
+        .to_string();
+    assert!(
+        message.contains("r.toml:3: `model.path`") && message.contains("does not exist"),
+        "{message}"
+    );
+    folder.write("model/config.json", "{}");
+    let message = Recipe::load(&path, &[])
+        .unwrap()
+        .check_files()
+        .unwrap_err()
+        .to_string();
+    assert!(message.contains("r.toml:5: `data.path`"), "{message}");
+}
+
+#[test]
+fn wrong_recipes_are_answered_with_place_and_remedy() {
+    let cases: &[(&str, &[&str], &str)] = &[
+        (
+            "[model]\npath = \"m\"\n[data]\npath = \"d\"\n",
+            &[],
+            "`steps` is missing (table at r.toml:1); write `steps = ...`",
+        ),
+        (
+            "steps = 1\n[model]\ncompute = \"f32\"\n[data]\npath = \"d\"\n",
+            &[],
+            "`model.path` is missing (table at r.toml:2); name a Hugging Face folder or a GGUF file, or describe a fresh model in [model.new]",
+        ),
+        (
+            SMALL,
+            &["optimiser.beta1=0.5"],
+            "--set optimiser.beta1=0.5: unknown key `optimiser`; did you mean `optimizer`?",
+        ),
+        (
+            SMALL,
+            &["hint.target=0.5"],
+            "--set hint.target=0.5: unknown key `hint.target`; did you mean `hint.target_accuracy`?",
+        ),
+        (
+            SMALL,
+            &["hint.target_accuracy=1.5"],
+            "--set hint.target_accuracy=1.5: `hint.target_accuracy`: expected a number between 0 and 1, found 1.5",
+        ),
+        (
+            SMALL,
+            &["hint.schedule=sele"],
+            "--set hint.schedule=sele: `hint.schedule`: unknown value `sele`; did you mean `seele`?",
+        ),
+        (
+            SMALL,
+            &["method=ppo"],
+            "--set method=ppo: `method`: unknown method `ppo`; known methods: seele, grpo",
+        ),
+        (
+            SMALL,
+            &["steps=0"],
+            "--set steps=0: `steps`: expected a whole number, 1 or more, found 0",
+        ),
+        (
+            SMALL,
+            &["steps=many"],
+            "--set steps=many: `steps`: expected a whole number, 0 or more, found `\"many\"`",
+        ),
+        (
+            SMALL,
+            &["rollout.temperature=0"],
+            "`rollout.temperature`: expected a number above 0, found 0",
+        ),
+        (
+            SMALL,
+            &["update.problems_per_update=300"],
+            "expected 1 to rollout.problems_per_step (256), found 300",
+        ),
+        (SMALL, &["policy_loss.clip_low=2"], "`policy_loss.clip_low`"),
+        (
+            SMALL,
+            &["learning_rate.peak=-1"],
+            "`learning_rate.peak`: expected a finite number above 0, found -1",
+        ),
+        (
+            SMALL,
+            &["reward.extraction=box"],
+            "`reward.extraction`: unknown value `box`; did you mean `boxed`?",
+        ),
+        (SMALL, &["data.template=r1zero"], "did you mean `r1-zero`?"),
+        (
+            SMALL,
+            &["eval.sets.hard.limit=3"],
+            "`eval.sets.hard.path` is missing",
+        ),
+        (
+            SMALL,
+            &["eval.sets.a.path=x", "eval.sets.a.limt=3"],
+            "unknown key `eval.sets.a.limt`; did you mean `eval.sets.a.limit`?",
+        ),
+        (
+            SMALL,
+            &["data.arithmetic.count=0"],
+            "`data.arithmetic.count`: expected at least 1, found 0",
+        ),
+        (
+            SMALL,
+            &["model.new.layers=2"],
+            "`model.new.hidden_size` is missing",
+        ),
+        (
+            SMALL,
+            &["name=a/b"],
+            "`name`: expected text that can name a folder",
+        ),
+    ];
+    for (text, overrides, expected) in cases {
+        let message = load(text, overrides).expect_err(expected);
+        assert!(
+            message.contains(expected),
+            "{overrides:?}\n  found:    {message}\n  expected: {expected}"
+        );
+    }
+}
+
+#[test]
+fn sft_has_defaults_of_its_own() {
+    let recipe = load(
+        &format!("{SMALL}[sft]\nsteps = 7\nlearning_rate = {{ warmup_steps = 2 }}\n"),
+        &[],
+    )
+    .unwrap();
+    let sft = recipe.sft.as_ref().unwrap();
+    assert_eq!(
+        (
+            sft.learning_rate.peak,
+            sft.learning_rate.warmup_steps,
+            sft.learning_rate.warmup_share
+        ),
+        (1e-5, 2, 0.0)
+    );
+    assert_eq!(sft.data, recipe.data);
+    assert_eq!(reload(&recipe), recipe);
+}
