@@ -8,6 +8,8 @@ use std::path::Path;
 
 /// Largest number of parameters that is taken for a model rather than for damage.
 const LARGEST_MODEL: u128 = 1 << 40;
+/// Largest number of blocks, likewise.
+const MOST_LAYERS: usize = 10_000;
 
 /// Which published architecture a folder claims; decides names and defaults when it is saved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -111,7 +113,7 @@ impl ModelConfig {
         let total = block
             .saturating_mul(layers)
             .saturating_add(2 * vocab * hidden);
-        if total <= LARGEST_MODEL {
+        if total <= LARGEST_MODEL && self.layers <= MOST_LAYERS {
             return Ok(());
         }
         Err(LoadError::InvalidKey {
@@ -120,14 +122,14 @@ impl ModelConfig {
             found: format!(
                 "{layers} (with width {hidden}, inner width {inner} and vocabulary {vocab}: {total} parameters)"
             ),
-            expected: "such that the model has at most 2^40 parameters".to_owned(),
+            expected: format!("at most {MOST_LAYERS}, and the model at most 2^40 parameters"),
         })
     }
 }
 
 impl Llama3RopeScaling {
     /// One scaled inverse frequency: kept for short wavelengths, divided for long ones, blended between.
-    fn scale(&self, frequency: f32) -> f32 {
+    pub(crate) fn scale(&self, frequency: f32) -> f32 {
         let frequency = f64::from(frequency);
         let wavelength = std::f64::consts::TAU / frequency;
         let original = self.original_max_position_embeddings as f64;

@@ -212,7 +212,7 @@ pub enum SaveError {
         /// What the system said.
         source: std::io::Error,
     },
-    /// Tensors could not be serialised.
+    /// The table of contents of a weight file could not be made.
     #[error("cannot write `{}`: {source}", path.display())]
     Tensors {
         /// The weight file.

@@ -1,21 +1,14 @@
-//! Model folders in the layout of Hugging Face.
+//! Model folders in the layout of Hugging Face: `config.json`, `generation_config.json`,
+//! safetensors in one file or in shards with an index, `tokenizer.json`, `tokenizer_config.json`.
 
-/// Number format of saved weights.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum WeightType {
-    /// Exactly the trained values.
-    #[default]
-    F32,
-    /// Rounded to the nearest bfloat16, half the size.
-    Bf16,
-}
+mod header;
+mod open;
+mod save;
 
-impl WeightType {
-    /// Name of the format in `config.json`.
-    pub(crate) fn torch_name(self) -> &'static str {
-        match self {
-            Self::F32 => "float32",
-            Self::Bf16 => "bfloat16",
-        }
-    }
-}
+pub(crate) use open::open;
+pub use save::{ModelParts, SaveOptions, WeightType, save};
+
+/// The one weight file of a small model.
+const SINGLE_FILE: &str = "model.safetensors";
+/// Says which shard holds which tensor.
+const INDEX_FILE: &str = "model.safetensors.index.json";

@@ -3,7 +3,11 @@
 
 pub mod chat;
 pub mod config;
+pub mod encoding;
 pub mod error;
+mod gguf;
 pub mod huggingface;
+pub mod model;
 pub mod parameters;
 pub mod tokenizer;
+mod weights;

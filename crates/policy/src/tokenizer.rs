@@ -216,9 +216,18 @@ impl Tokenizer {
         self.last_token.1 as usize + 1
     }
 
-    /// Text of the token with the largest id, and the id.
-    pub(crate) fn last_token(&self) -> (&str, u32) {
-        (&self.last_token.0, self.last_token.1)
+    /// Refuses a model whose embedding lacks a row for some token.
+    pub(crate) fn check_vocabulary(&self, path: &Path, vocab_size: usize) -> Result<(), LoadError> {
+        let (token, id) = &self.last_token;
+        if self.vocab_size() <= vocab_size {
+            return Ok(());
+        }
+        Err(LoadError::TokenBeyondVocabulary {
+            path: path.to_owned(),
+            token: token.clone(),
+            id: *id,
+            vocab_size,
+        })
     }
 
     /// Id of a token by its spelling in the vocabulary (byte-level spelling where that is used).
@@ -286,21 +295,29 @@ impl Tokenizer {
 
     /// Names the character behind a refusal, if one alone is refused too.
     fn explain(&self, text: &str, error: tokenizers::Error) -> TokenizerError {
-        let refused = |character: char| {
-            let mut buffer = [0; 4];
-            self.inner
-                .encode_fast(&*character.encode_utf8(&mut buffer), false)
-                .is_err()
-        };
-        match text
-            .char_indices()
-            .find(|&(_, character)| refused(character))
-        {
-            Some((position, character)) => TokenizerError::UnknownCharacter {
-                character,
-                position,
-            },
-            None => TokenizerError::library(error),
+        let added = self.inner.get_added_tokens_decoder();
+        let mut position = 0;
+        while let Some(character) = text[position..].chars().next() {
+            let rest = &text[position..];
+            let spelled_out = added
+                .values()
+                .map(|token| token.content.as_str())
+                .filter(|token| rest.starts_with(token));
+            match spelled_out.map(str::len).max() {
+                Some(length @ 1..) => position += length,
+                _ if self
+                    .inner
+                    .encode_fast(&rest[..character.len_utf8()], false)
+                    .is_err() =>
+                {
+                    return TokenizerError::UnknownCharacter {
+                        character,
+                        position,
+                    };
+                }
+                _ => position += character.len_utf8(),
+            }
         }
+        TokenizerError::library(error)
     }
 }
