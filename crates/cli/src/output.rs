@@ -12,8 +12,6 @@ use tracing_subscriber::registry::LookupSpan;
 /// How this process talks on standard error.
 #[derive(Clone)]
 pub(crate) struct Output {
-    /// Only warnings and errors.
-    pub(crate) quiet: bool,
     /// Colours are wanted: standard error is a terminal and `NO_COLOR` is not set.
     pub(crate) color: bool,
     /// Bars may be drawn.
@@ -34,7 +32,6 @@ impl Output {
             ProgressDrawTarget::hidden()
         };
         let output = Self {
-            quiet,
             color,
             bars,
             progress: MultiProgress::with_draw_target(target),

@@ -197,7 +197,7 @@ fn draw_panel(
             )?;
         }
     }
-    draw_legend(area, &chart, panel, last_step, &text.into())?;
+    draw_legend(area, &chart, panel, last_step, &text)?;
     Ok(())
 }
 

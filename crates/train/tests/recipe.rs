@@ -1,6 +1,7 @@
 //! Recipes from file to plan and back, and what people get to read when one is wrong.
+#![expect(clippy::unwrap_used, reason = "a test may stop where its set-up fails")]
 
-use seele_train::recipe::{ModelSource, ProblemSource, Recipe, methods};
+use seele_train::recipe::{Budget, ModelSource, ProblemSource, Recipe, methods};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -194,10 +195,10 @@ fn paths_start_from_the_file_they_stand_in() {
         "extends = \"../models/base.toml\"\nsteps = 1\n[data]\npath = \"x.jsonl\"\n",
     );
     let recipe = Recipe::load(&path, &[]).unwrap();
-    let root = folder.0.path();
+    let root = folder.0.path().canonicalize().unwrap();
     assert_eq!(
         recipe.model.source,
-        ModelSource::Path(root.join("runs/../models/weights"))
+        ModelSource::Path(root.join("models/weights"))
     );
     assert!(
         matches!(recipe.data.source, ProblemSource::File { path, .. } if path == root.join("runs/x.jsonl"))
@@ -352,4 +353,60 @@ fn sft_has_defaults_of_its_own() {
     );
     assert_eq!(sft.data, recipe.data);
     assert_eq!(reload(&recipe), recipe);
+}
+
+#[test]
+fn the_quickstart_opens_and_adds_up() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../recipes/quickstart.toml");
+    let recipe = Recipe::load(
+        &path,
+        &[
+            "rollout.problems_per_step=8".into(),
+            "update.problems_per_update=3".into(),
+        ],
+    )
+    .unwrap();
+    let materials = recipe.open().unwrap();
+    let problems = recipe.data.problems().unwrap();
+    assert_eq!(materials.train.problems.len(), problems.len());
+    assert!(materials.eval.iter().all(|(_, data)| {
+        data.problems
+            .iter()
+            .all(|(_, encoded)| encoded.solution_ids.is_empty())
+    }));
+    let first = &materials.train.problems[0];
+    let text = materials
+        .tokenizer
+        .decode(&first.1.solution_ids, false)
+        .unwrap();
+    assert_eq!(Some(text), problems[0].solution);
+
+    let budget = Budget::of(&recipe, &materials);
+    let model = materials.read_model(seele_random::Key::new(0)).unwrap();
+    assert_eq!(budget.parameters, model.parameters.values.len() as u64);
+    assert_eq!(budget.updates_per_step, 3);
+    assert_eq!(
+        budget.rollouts_per_step,
+        8 * recipe.rollout.rollouts_per_problem as u64
+    );
+    assert_eq!(budget.memory.moments, 2 * budget.memory.weights);
+    assert!(budget.memory.total() > 5 * budget.memory.weights);
+}
+
+#[test]
+fn a_broken_row_names_section_file_and_line() {
+    let folder = Folder::new();
+    folder.write("train.jsonl", "{\"problem\": \"1+1=\", \"answer\": \"2\", \"solution\": \"2\"}\n{\"problem\": \"1+2=\"}\n");
+    let shape =
+        "hidden_size=8\nlayers=1\nheads=2\nintermediate_size=8\nmax_position_embeddings=4096\n";
+    let path = folder.write(
+        "r.toml",
+        &format!("steps=1\n[data]\npath=\"train.jsonl\"\n[model.new]\n{shape}"),
+    );
+    let recipe = Recipe::load(&path, &[]).unwrap();
+    let message = recipe.open().unwrap_err().to_string();
+    assert!(
+        message.starts_with("[data]: ") && message.contains("train.jsonl`, line 2"),
+        "{message}"
+    );
 }

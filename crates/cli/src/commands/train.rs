@@ -1,12 +1,13 @@
 //! `seele train`: a recipe to a trained model in a run folder.
 
+use crate::numbers::{bytes, thousands};
 use crate::output::Output;
 use crate::progress::TerminalObserver;
 use crate::{exit, interrupt, plots, report, run_folder};
 use anyhow::Context;
 use seele_train::metrics::{RunReport, read_metrics};
 use seele_train::progress::Observer;
-use seele_train::recipe::Recipe;
+use seele_train::recipe::{Budget, Materials, Recipe};
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -114,9 +115,119 @@ fn conclude(recipe: &Recipe, folder: &Path) -> anyhow::Result<()> {
 /// The resolved recipe on standard output, with the arithmetic as comments, so that the output is
 /// itself a recipe.
 fn dry_run(recipe: &Recipe) -> anyhow::Result<u8> {
-    let text = recipe.to_toml();
+    let materials = recipe.open()?;
+    let budget = Budget::of(recipe, &materials);
+    let mut out = recipe.to_toml();
+    out.push_str("\n# What it amounts to:\n");
+    for (name, value) in arithmetic(recipe, &materials, &budget) {
+        out.push_str(&format!("#   {name:<26} {value}\n"));
+    }
     std::io::stdout()
-        .write_all(text.as_bytes())
+        .write_all(out.as_bytes())
         .context("cannot write to standard output")?;
+    tracing::info!("every file is there and every row was read; nothing was trained or written");
     Ok(exit::DONE)
+}
+
+fn arithmetic(
+    recipe: &Recipe,
+    materials: &Materials,
+    budget: &Budget,
+) -> Vec<(&'static str, String)> {
+    let rollout = &recipe.rollout;
+    let rounds = recipe
+        .hint
+        .schedule()
+        .map_or(1, |schedule| schedule.max_rounds());
+    let memory = &budget.memory;
+    let train = &materials.train;
+    let mut lines = vec![
+        (
+            "model",
+            format!("{} parameters", thousands(budget.parameters)),
+        ),
+        (
+            "problems",
+            format!(
+                "{}, gone through {:.2} times",
+                thousands(budget.problems as u64),
+                budget.epochs
+            ),
+        ),
+    ];
+    if train.skipped > 0 {
+        lines.push((
+            "problems left out",
+            format!("{}, too long", thousands(train.skipped as u64)),
+        ));
+    }
+    lines.extend([
+        (
+            "longest prompt, solution",
+            format!(
+                "{} tokens, {} tokens",
+                budget.longest_prompt, budget.longest_solution
+            ),
+        ),
+        (
+            "rollouts a step",
+            format!(
+                "{} = {} problems x {} in {rounds} {}",
+                thousands(budget.rollouts_per_step),
+                rollout.problems_per_step,
+                rollout.rollouts_per_problem,
+                if rounds == 1 { "round" } else { "rounds" }
+            ),
+        ),
+        ("rollouts in all", thousands(budget.rollouts)),
+        (
+            "generated tokens a step",
+            format!("at most {}", thousands(budget.generated_tokens_per_step)),
+        ),
+        (
+            "trained tokens a step",
+            format!("at most {}", thousands(budget.trained_tokens_per_step)),
+        ),
+        (
+            "optimizer steps",
+            format!(
+                "{} = {} steps x {}",
+                recipe.optimizer_steps(),
+                recipe.steps,
+                budget.updates_per_step
+            ),
+        ),
+    ]);
+    if let (Some(sft), Some(data)) = (&recipe.sft, &materials.sft) {
+        let problems = (sft.steps * sft.sequences_per_step * sft.problems_per_sequence) as f64;
+        let times = problems / data.problems.len() as f64;
+        lines.push((
+            "supervised steps before",
+            format!(
+                "{}, {} problems gone through {times:.2} times",
+                sft.steps,
+                data.problems.len()
+            ),
+        ));
+    }
+    for (name, data) in &materials.eval {
+        lines.push((
+            "held-out problems",
+            format!("{} in `{name}`", data.problems.len()),
+        ));
+    }
+    lines.push((
+        "memory",
+        format!(
+            "about {}: weights {}, gradients {}, moments {}, reference {}, and the larger of key-value cache {} and activations {}",
+            bytes(memory.total()),
+            bytes(memory.weights),
+            bytes(memory.gradients),
+            bytes(memory.moments),
+            bytes(memory.reference),
+            bytes(memory.key_value_cache),
+            bytes(memory.activations),
+        ),
+    ));
+    lines
 }

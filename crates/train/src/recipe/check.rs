@@ -290,7 +290,7 @@ impl Checks<'_> {
         }
         let kv_heads = model.kv_heads.unwrap_or(model.heads);
         let range = format!("a divisor of heads ({})", model.heads);
-        let divides = kv_heads >= 1 && model.heads % kv_heads == 0;
+        let divides = kv_heads >= 1 && model.heads.is_multiple_of(kv_heads);
         self.require(divides, "model.new.kv_heads", kv_heads, &range)?;
         match model.head_dim {
             Some(width) => {
@@ -302,7 +302,7 @@ impl Checks<'_> {
                     "an even multiple of heads ({}), or give `head_dim`",
                     model.heads
                 );
-                let even = model.hidden_size % (2 * model.heads) == 0;
+                let even = model.hidden_size.is_multiple_of(2 * model.heads);
                 self.require(even, "model.new.hidden_size", model.hidden_size, &range)?;
             }
         }

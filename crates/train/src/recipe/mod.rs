@@ -42,9 +42,12 @@
 //! a layer below has given. Relative paths start from the folder of the file that they stand in;
 //! those of `--set` from the current folder.
 
+mod budget;
 mod check;
+mod defaults;
 mod error;
 mod layers;
+mod materials;
 mod node;
 mod parse;
 mod plan;
@@ -52,18 +55,22 @@ mod preset;
 mod problems;
 mod read;
 mod sections;
+mod text;
 mod write;
 mod written;
 
+pub use budget::{Budget, Memory, activation_bytes};
 pub use error::{RecipeError, nearest};
+pub use materials::{Materials, MaterialsError};
 pub use node::Origin;
 pub use plan::{
     DataPlan, EvalPlan, EvalSetPlan, ModelPlan, ModelSource, ProblemSource, Recipe, RolloutPlan,
     SftPlan, UpdatePlan,
 };
 pub use preset::methods;
-pub use problems::{EncodedData, ProblemsError};
+pub use problems::{EncodedData, ProblemsError, Solutions};
 pub use sections::{
     Compute, ModelFamily, NewModel, NewTokenizer, OptimizerConfig, Recompute, SaveConfig, SaveType,
     TooLong,
 };
+pub use text::{ModelChat, ModelText};

@@ -1,15 +1,16 @@
 //! The recipe as it will run: every default filled in, every value checked.
 
+use super::defaults::{lay_defaults_under, make_paths_absolute, note_derived};
 use super::error::RecipeError;
-use super::layers::{lay_recipe_over, load};
-use super::node::{Node, Origin, Table, Value};
-use super::preset::{layer_of, preset_layer};
-use super::read::{OFF, read};
+use super::layers::load;
+use super::node::{Node, Origin, Value};
+use super::preset::layer_of;
+use super::read::read;
 use super::sections::{Compute, NewModel, OptimizerConfig, Recompute, SaveConfig, TooLong};
-use super::write::toml_text;
-use super::written::{DEFAULT_METHOD, DataSection, EvalSetSection, Written};
+use super::write::{tidy, toml_text};
+use super::written::{DataSection, EvalSetSection, Written};
 use crate::objective::ObjectiveConfig;
-use crate::optimizer_schedule::{Decay, LearningRateConfig};
+use crate::optimizer_schedule::LearningRateConfig;
 use seele_data::arithmetic::{ArithmeticConfig, Split};
 use seele_data::{Layout, PromptTemplate};
 use seele_hint::HintConfig;
@@ -346,141 +347,6 @@ impl Recipe {
         }
         Ok(())
     }
-}
-
-/// Puts the preset of the method, and defaults that differ by section, under what was written.
-fn lay_defaults_under(written: Node) -> Result<Node, RecipeError> {
-    let method = match written.find("method") {
-        Some(Node {
-            value: Value::Text(method),
-            origin,
-        }) => (method.clone(), origin.clone()),
-        // A method that is not text is refused when it is read.
-        _ => (DEFAULT_METHOD.into(), Origin::Default),
-    };
-    let mut layers = preset_layer(&method.0, &method.1)?;
-    if let (Some(_), Value::Table(table)) = (written.find("sft"), &mut layers.value) {
-        let mut sft = Table::default();
-        sft.insert(
-            "learning_rate",
-            layer_of(&sft_learning_rate(), &Origin::Default),
-        );
-        table.insert(
-            "sft",
-            Node {
-                value: Value::Table(sft),
-                origin: Origin::Default,
-            },
-        );
-    }
-    lay_recipe_over(&mut layers, written);
-    Ok(layers)
-}
-
-fn sft_learning_rate() -> LearningRateConfig {
-    LearningRateConfig {
-        peak: 1e-5,
-        warmup_share: 0.05,
-        decay: Decay::Cosine,
-        ..Default::default()
-    }
-}
-
-/// Makes paths independent of the current folder: those of a file start from its folder.
-fn make_paths_absolute(layers: &mut Node) {
-    for key in [
-        "model.path",
-        "data.path",
-        "data.template",
-        "sft.data.path",
-        "sft.data.template",
-    ] {
-        if let Some(node) = layers.find_mut(key) {
-            make_path_absolute(key, node);
-        }
-    }
-    let sets = layers.find_mut("eval.sets");
-    if let Some(Node {
-        value: Value::Table(sets),
-        ..
-    }) = sets
-    {
-        for (_, set) in sets.iter_mut() {
-            for key in ["path", "template"] {
-                if let Some(node) = set.find_mut(key) {
-                    make_path_absolute(key, node);
-                }
-            }
-        }
-    }
-}
-
-fn make_path_absolute(key: &str, node: &mut Node) {
-    let folder = node.origin.folder().unwrap_or_default();
-    let Value::Text(text) = &mut node.value else {
-        return;
-    };
-    // A template is a name unless it is a file, and `off` is no file.
-    let is_file = !key.ends_with("template") || text.ends_with(".toml");
-    if is_file
-        && text != OFF
-        && let Ok(absolute) = std::path::absolute(folder.join(&*text))
-        && let Some(absolute) = absolute.to_str()
-    {
-        *text = absolute.into();
-    }
-}
-
-/// Settings that follow from others unless they are written.
-const DERIVED: [(&str, &str); 5] = [
-    ("hint.rollouts", "rollout.rollouts_per_problem"),
-    ("rollout.rollouts_per_problem", "hint.rollouts"),
-    ("update.problems_per_update", "rollout.problems_per_step"),
-    ("aggregation.l_max", "rollout.max_new_tokens"),
-    ("eval.max_new_tokens", "rollout.max_new_tokens"),
-];
-
-fn note_derived(mut layers: Node) -> Node {
-    let is_written =
-        |layers: &Node, key: &str| layers.find(key).is_some_and(|node| node.origin.rank() > 1);
-    for (key, from) in DERIVED {
-        // The schedule's own number of rollouts stands unless there is a budget.
-        let follows = key != "hint.rollouts" || is_written(&layers, from);
-        if follows && !is_written(&layers, key) {
-            layers.set_origin(key, Origin::Derived { from });
-        }
-    }
-    layers
-}
-
-/// Makes the text load to the same plan and easier to read: settings that were switched off and that
-/// their types leave out when they are absent come back, so that a preset does not switch them on
-/// again; of two alternatives the one that nobody wrote goes.
-fn tidy(mut table: Table, layers: Option<&Node>) -> Table {
-    let is_off = |node: &Node| matches!(&node.value, Value::Text(text) if text == OFF);
-    let below = |key: &str| layers.and_then(|node| node.find(key));
-    if let Some(Node {
-        value: Value::Table(written),
-        ..
-    }) = layers
-    {
-        for (key, node) in written.iter() {
-            if is_off(node) && table.get(key).is_none() {
-                table.insert(key.as_str(), node.clone());
-            }
-        }
-    }
-    for alternative in ["path", "new", "arithmetic"] {
-        if table.get(alternative).is_some_and(is_off) && below(alternative).is_none() {
-            table.remove(alternative);
-        }
-    }
-    for (key, node) in table.iter_mut() {
-        if let Value::Table(inner) = &mut node.value {
-            *inner = tidy(std::mem::take(inner), below(key));
-        }
-    }
-    table
 }
 
 impl Written {

@@ -52,6 +52,17 @@ pub enum ProblemsError {
     },
 }
 
+/// What is done with reference solutions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Solutions {
+    /// A problem without one is an error.
+    Required,
+    /// Encoded where there is one and it fits.
+    Optional,
+    /// Left out; they need no room in the context either. For evaluation.
+    Ignored,
+}
+
 /// Problems with their token ids.
 #[derive(Clone, Debug)]
 pub struct EncodedData {
@@ -95,8 +106,7 @@ impl DataPlan {
 
     /// Reads or makes the problems and encodes them under the template.
     ///
-    /// `limits` is what the model has room for; with `needs_solution` a problem without a solution is
-    /// an error.
+    /// `limits` is what the model has room for.
     ///
     /// # Errors
     /// [`ProblemsError`], which names the problem.
@@ -105,21 +115,33 @@ impl DataPlan {
         text: &dyn TextEncoder,
         chat: Option<&dyn ChatTemplate>,
         limits: LengthLimits,
-        needs_solution: bool,
+        solutions: Solutions,
     ) -> Result<EncodedData, ProblemsError> {
         let mut encoder = Encoder::new(&self.template, text, limits);
         if let Some(chat) = chat {
             encoder = encoder.with_chat(chat);
         }
-        if needs_solution {
+        if solutions == Solutions::Required {
             encoder = encoder.require_solution();
         }
         let mut data = EncodedData {
             problems: Vec::new(),
             skipped: 0,
         };
-        for problem in self.problems()? {
-            match self.encode_one(&encoder, &problem) {
+        for mut problem in self.problems()? {
+            if solutions == Solutions::Ignored {
+                forget_solution(&mut problem);
+            }
+            let mut encoded = self.encode_one(&encoder, &problem);
+            let too_long = matches!(
+                encoded,
+                Err(ProblemsError::Encode(EncodeError::TooLong { .. }))
+            );
+            if too_long && solutions == Solutions::Optional {
+                forget_solution(&mut problem);
+                encoded = self.encode_one(&encoder, &problem);
+            }
+            match encoded {
                 Ok(encoded) => data.problems.push((problem, encoded)),
                 Err(
                     ProblemsError::LongPrompt { .. }
@@ -154,6 +176,11 @@ impl DataPlan {
             _ => Ok(encoded),
         }
     }
+}
+
+fn forget_solution(problem: &mut Problem) {
+    problem.solution = None;
+    problem.steps.clear();
 }
 
 #[cfg(test)]
@@ -195,8 +222,12 @@ mod tests {
 
     #[test]
     fn too_long_problems_are_refused_or_skipped_and_counted() {
-        let refused =
-            data(&format!("max_prompt_tokens = 5\n{MIXED}")).encode(&bytes, None, ROOM, true);
+        let refused = data(&format!("max_prompt_tokens = 5\n{MIXED}")).encode(
+            &bytes,
+            None,
+            ROOM,
+            Solutions::Required,
+        );
         let message = refused.unwrap_err().to_string();
         assert!(
             message.contains("has 6 tokens") && message.contains("too_long"),
@@ -206,7 +237,9 @@ mod tests {
         let plan = data(&format!(
             "max_prompt_tokens = 5\ntoo_long = \"skip\"\n{MIXED}"
         ));
-        let data = plan.encode(&bytes, None, ROOM, true).unwrap();
+        let data = plan
+            .encode(&bytes, None, ROOM, Solutions::Required)
+            .unwrap();
         assert!(data.skipped > 0 && data.skipped + data.problems.len() == 20);
         assert!(
             data.problems
@@ -216,12 +249,34 @@ mod tests {
     }
 
     #[test]
+    fn a_solution_without_use_needs_no_room() {
+        let plan = data("[data.arithmetic]\ncount = 1\noperations = { min = 9, max = 9 }\n");
+        let problem = &plan.problems().unwrap()[0];
+        let solution = problem.solution.as_ref().unwrap().len();
+        let tight = LengthLimits {
+            context_tokens: problem.problem.len() + solution,
+            response_tokens: 1,
+        };
+        let solution_tokens = |solutions, limits| {
+            let data = plan.encode(&bytes, None, limits, solutions)?;
+            Ok::<_, ProblemsError>(data.problems[0].1.solution_ids.len())
+        };
+        assert!(solution_tokens(Solutions::Required, tight).is_err());
+        assert_eq!(solution_tokens(Solutions::Optional, tight).unwrap(), 0);
+        assert_eq!(
+            solution_tokens(Solutions::Optional, ROOM).unwrap(),
+            solution
+        );
+        assert_eq!(solution_tokens(Solutions::Ignored, ROOM).unwrap(), 0);
+    }
+
+    #[test]
     fn nothing_left_is_an_error() {
         let plan = data(&format!(
             "max_prompt_tokens = 1\ntoo_long = \"skip\"\n{MIXED}"
         ));
         assert!(matches!(
-            plan.encode(&bytes, None, ROOM, true),
+            plan.encode(&bytes, None, ROOM, Solutions::Required),
             Err(ProblemsError::AllTooLong { skipped: 20 })
         ));
     }

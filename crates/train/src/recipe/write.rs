@@ -133,6 +133,36 @@ fn float_text(value: f64) -> String {
     }
 }
 
+/// Makes the text load to the same plan and easier to read: settings that were switched off and that
+/// their types leave out when they are absent come back, so that a preset does not switch them on
+/// again; of two alternatives the one that nobody wrote goes.
+pub(crate) fn tidy(mut table: Table, layers: Option<&Node>) -> Table {
+    let is_off = |node: &Node| matches!(&node.value, Value::Text(text) if text == OFF);
+    let below = |key: &str| layers.and_then(|node| node.find(key));
+    if let Some(Node {
+        value: Value::Table(written),
+        ..
+    }) = layers
+    {
+        for (key, node) in written.iter() {
+            if is_off(node) && table.get(key).is_none() {
+                table.insert(key.as_str(), node.clone());
+            }
+        }
+    }
+    for alternative in ["path", "new", "arithmetic"] {
+        if table.get(alternative).is_some_and(is_off) && below(alternative).is_none() {
+            table.remove(alternative);
+        }
+    }
+    for (key, node) in table.iter_mut() {
+        if let Value::Table(inner) = &mut node.value {
+            *inner = tidy(std::mem::take(inner), below(key));
+        }
+    }
+    table
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::parse::parse_file;

@@ -1,0 +1,157 @@
+//! What a plan amounts to: counts exactly, tokens and memory as upper bounds or estimates.
+
+use super::materials::Materials;
+use super::plan::Recipe;
+use super::sections::{Compute, Recompute};
+use seele_policy::config::ModelConfig;
+use seele_policy::parameters::Layout;
+
+/// Bytes of a float32.
+const F32: u64 = 4;
+
+/// The arithmetic of a plan.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Budget {
+    /// Trainable numbers of the model.
+    pub parameters: u64,
+    /// Training problems.
+    pub problems: usize,
+    /// Times that the training problems are gone through.
+    pub epochs: f64,
+    /// Rollouts of a step, at most.
+    pub rollouts_per_step: u64,
+    /// Rollouts of the run, at most.
+    pub rollouts: u64,
+    /// Tokens generated in a step, at most.
+    pub generated_tokens_per_step: u64,
+    /// Tokens that go forward and backward in a step, at most: trunks once, every rollout, all passes.
+    pub trained_tokens_per_step: u64,
+    /// Optimizer steps of a training step.
+    pub updates_per_step: usize,
+    /// Longest prompt, tokens.
+    pub longest_prompt: usize,
+    /// Longest solution, tokens.
+    pub longest_solution: usize,
+    /// Memory of the whole run.
+    pub memory: Memory,
+}
+
+/// Memory by purpose, bytes. Weights, gradients and moments are exact; the rest is estimated from
+/// the longest problem.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Memory {
+    /// Master weights.
+    pub weights: u64,
+    /// Gradients.
+    pub gradients: u64,
+    /// Both moments of AdamW.
+    pub moments: u64,
+    /// Reference policy, if there is one.
+    pub reference: u64,
+    /// Keys and values while sampling.
+    pub key_value_cache: u64,
+    /// What the backward pass keeps of a micro-batch.
+    pub activations: u64,
+}
+
+impl Memory {
+    /// All together. Sampling and training do not overlap, so only the larger of their parts counts.
+    pub fn total(&self) -> u64 {
+        let fixed = self.weights + self.gradients + self.moments + self.reference;
+        fixed + self.key_value_cache.max(self.activations)
+    }
+}
+
+impl Budget {
+    /// Adds a plan up.
+    pub fn of(recipe: &Recipe, materials: &Materials) -> Self {
+        let config = &materials.config;
+        let lengths = materials.train.problems.iter().map(|(_, problem)| {
+            let (prompt, solution) = (problem.prompt_ids.len(), problem.solution_ids.len());
+            (prompt, solution)
+        });
+        let longest_prompt = lengths.clone().map(|(prompt, _)| prompt).max().unwrap_or(0);
+        let longest_solution = lengths
+            .clone()
+            .map(|(_, solution)| solution)
+            .max()
+            .unwrap_or(0);
+        let longest_trunk = lengths
+            .map(|(prompt, solution)| prompt + solution)
+            .max()
+            .unwrap_or(0);
+
+        let rollout = &recipe.rollout;
+        let problems = rollout.problems_per_step as u64;
+        let rollouts_per_step = problems * rollout.rollouts_per_problem as u64;
+        let generated = rollouts_per_step * rollout.max_new_tokens as u64;
+        let trained = (generated + problems * longest_trunk as u64) * recipe.update.passes as u64;
+        let parameters = Layout::of(config).len() as u64;
+        let kept_tokens = (rollout.max_active_branches as u64).min(rollouts_per_step)
+            * rollout.max_new_tokens as u64
+            + problems * longest_trunk as u64;
+        Self {
+            parameters,
+            problems: materials.train.problems.len(),
+            epochs: (recipe.steps * rollout.problems_per_step) as f64
+                / materials.train.problems.len() as f64,
+            rollouts_per_step,
+            rollouts: rollouts_per_step * recipe.steps as u64,
+            generated_tokens_per_step: generated,
+            trained_tokens_per_step: trained,
+            updates_per_step: recipe.optimizer_steps() / recipe.steps,
+            longest_prompt,
+            longest_solution,
+            memory: Memory {
+                weights: parameters * F32,
+                gradients: parameters * F32,
+                moments: 2 * parameters * F32,
+                reference: if recipe.objective.needs_reference() {
+                    parameters * F32
+                } else {
+                    0
+                },
+                key_value_cache: kept_tokens * key_value_bytes(config),
+                activations: activation_bytes(
+                    config,
+                    recipe.update.tokens_per_microbatch.min(trained as usize),
+                    recipe.model.compute,
+                    recipe.model.recompute,
+                ),
+            },
+        }
+    }
+}
+
+/// Keys and values of one token, bytes.
+fn key_value_bytes(config: &ModelConfig) -> u64 {
+    2 * (config.layers * config.kv_heads * config.head_dim) as u64 * F32
+}
+
+/// What a backward pass over `tokens` tokens keeps, bytes, estimated; `auto` counts as `none`.
+///
+/// Counted per block: its input and the input of its feed-forward layer, both after their norms, q, k, v, the
+/// attended values, and gate, up and their product.
+pub fn activation_bytes(
+    config: &ModelConfig,
+    tokens: usize,
+    compute: Compute,
+    recompute: Recompute,
+) -> u64 {
+    let size = match compute {
+        Compute::F32 => F32,
+        Compute::Bf16 => F32 / 2,
+    };
+    let (queries, keys) = (
+        config.heads * config.head_dim,
+        config.kv_heads * config.head_dim,
+    );
+    let block =
+        (4 * config.hidden_size + 2 * queries + 2 * keys + 3 * config.intermediate_size) as u64;
+    let (layers, tokens) = (config.layers as u64, tokens as u64);
+    let numbers = match recompute {
+        Recompute::None | Recompute::Auto => layers * block,
+        Recompute::Block => layers * config.hidden_size as u64 + block,
+    };
+    tokens * numbers * size
+}

@@ -1,0 +1,242 @@
+//! Everything a plan names, opened and checked before any weight is read.
+
+use super::plan::{DataPlan, ModelSource, Recipe};
+use super::problems::{EncodedData, ProblemsError, Solutions};
+use super::sections::{ModelFamily, NewModel, NewTokenizer};
+use super::text::{ModelChat, ModelText};
+use crate::objective::ImitationTokens;
+use seele_data::{BoxError, LengthLimits, Message};
+use seele_hint::HintConfig;
+use seele_policy::chat::{ChatTemplate, ChatTemplateError};
+use seele_policy::config::{Family, ModelConfig};
+use seele_policy::error::LoadError;
+use seele_policy::model::{Model, ModelFiles};
+use seele_policy::parameters::Parameters;
+use seele_policy::tokenizer::{Tokenizer, TokenizerError};
+use seele_random::Key;
+use std::collections::BTreeSet;
+
+/// Something that a plan names cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum MaterialsError {
+    /// The model cannot be loaded.
+    #[error("[model]: {0}")]
+    Model(#[from] LoadError),
+    /// Problems cannot be read, made or encoded.
+    #[error("[{section}]: {source}")]
+    Problems {
+        /// Section of the recipe.
+        section: String,
+        /// What is wrong.
+        source: ProblemsError,
+    },
+    /// The tokenizer of a fresh model cannot be built, or one cannot encode a line break.
+    #[error("[model]: {0}")]
+    Tokenizer(#[from] TokenizerError),
+    /// The chat template of a fresh model cannot be built.
+    #[error("[model]: {0}")]
+    Chat(#[from] ChatTemplateError),
+}
+
+/// The model and the problems of a plan. The weights are not read yet.
+#[derive(Debug)]
+pub struct Materials {
+    /// Shape of the model.
+    pub config: ModelConfig,
+    /// Its tokenizer.
+    pub tokenizer: Tokenizer,
+    /// Its chat template, if it has one.
+    pub chat_template: Option<ChatTemplate>,
+    /// Training problems.
+    pub train: EncodedData,
+    /// Problems of the supervised stage, if there is one; all have solutions.
+    pub sft: Option<EncodedData>,
+    /// Held-out problems by name of the set, in the recipe's order, without their solutions.
+    pub eval: Vec<(String, EncodedData)>,
+    /// Weight files; a fresh model has none.
+    files: Option<ModelFiles>,
+}
+
+impl Recipe {
+    /// Opens the model and encodes all problems, which checks every row against template, tokenizer
+    /// and context length. Takes seconds for large files and reads no weight.
+    ///
+    /// # Errors
+    /// [`MaterialsError`], which names the section and what is wrong in it.
+    pub fn open(&self) -> Result<Materials, MaterialsError> {
+        let (files, config, tokenizer, chat_template) = match &self.model.source {
+            ModelSource::Path(path) => {
+                let files = ModelFiles::open(path)?;
+                let (config, tokenizer) = (files.config().clone(), files.tokenizer().clone());
+                let chat_template = files.chat_template().cloned();
+                (Some(files), config, tokenizer, chat_template)
+            }
+            ModelSource::New(new) => {
+                let NewTokenizer::Characters = new.tokenizer;
+                let alphabet = match &new.alphabet {
+                    Some(alphabet) => alphabet.clone(),
+                    None => self.alphabet()?,
+                };
+                let tokenizer = Tokenizer::characters(&alphabet)?;
+                let chat_template = ChatTemplate::characters(&tokenizer)?;
+                (None, new.config(&tokenizer), tokenizer, Some(chat_template))
+            }
+        };
+        let text = ModelText::new(&tokenizer)?;
+        let chat = chat_template.clone().map(ModelChat);
+        let context_tokens = config.max_position_embeddings;
+        let encode =
+            |data: &DataPlan, section: String, response_tokens: usize, solutions: Solutions| {
+                let chat = chat
+                    .as_ref()
+                    .map(|chat| chat as &dyn seele_data::ChatTemplate);
+                let limits = LengthLimits {
+                    context_tokens,
+                    response_tokens,
+                };
+                data.encode(&text, chat, limits, solutions)
+                    .map_err(|source| MaterialsError::Problems { section, source })
+            };
+        let solutions = if self.needs_solutions() {
+            Solutions::Required
+        } else {
+            Solutions::Optional
+        };
+        let train = encode(
+            &self.data,
+            "data".into(),
+            self.rollout.max_new_tokens,
+            solutions,
+        )?;
+        let sft = match &self.sft {
+            None => None,
+            Some(sft) => Some(encode(
+                &sft.data,
+                "sft.data".into(),
+                0,
+                Solutions::Required,
+            )?),
+        };
+        let sets = self.eval.sets.iter().map(|set| {
+            let data = encode(
+                &set.data,
+                format!("eval.sets.{}", set.name),
+                self.eval.max_new_tokens,
+                Solutions::Ignored,
+            )?;
+            Ok((set.name.clone(), data))
+        });
+        let eval = sets.collect::<Result<_, MaterialsError>>()?;
+        Ok(Materials {
+            config,
+            tokenizer,
+            chat_template,
+            train,
+            sft,
+            eval,
+            files,
+        })
+    }
+
+    /// Whether training uses reference solutions.
+    pub fn needs_solutions(&self) -> bool {
+        let imitation = &self.objective.imitation;
+        let imitates_solutions =
+            imitation.coef > 0.0 && imitation.tokens == ImitationTokens::Solution;
+        imitates_solutions || !matches!(self.hint, HintConfig::None(_))
+    }
+
+    /// Every character of the prompts and solutions of all problems, in order.
+    fn alphabet(&self) -> Result<String, MaterialsError> {
+        // A fresh model's chat template adds nothing to the contents but special tokens and line breaks.
+        let contents = |messages: &[Message]| -> Result<String, BoxError> {
+            Ok(messages
+                .iter()
+                .map(|message| message.content.as_str())
+                .collect())
+        };
+        let mut alphabet = BTreeSet::new();
+        let sft = self
+            .sft
+            .iter()
+            .map(|sft| ("sft.data".to_string(), &sft.data));
+        let sets = self
+            .eval
+            .sets
+            .iter()
+            .map(|set| (format!("eval.sets.{}", set.name), &set.data));
+        for (section, data) in std::iter::once(("data".to_string(), &self.data))
+            .chain(sft)
+            .chain(sets)
+        {
+            let in_section = |source: ProblemsError| MaterialsError::Problems {
+                section: section.clone(),
+                source,
+            };
+            let in_template =
+                |error: seele_data::TemplateError| in_section(ProblemsError::Encode(error.into()));
+            for problem in data.problems().map_err(in_section)? {
+                alphabet.extend(
+                    data.template
+                        .prompt(&problem, Some(&contents))
+                        .map_err(in_template)?
+                        .chars(),
+                );
+                if let Some(solution) = data.template.solution(&problem).map_err(in_template)? {
+                    alphabet.extend(solution.text.chars());
+                }
+            }
+        }
+        Ok(alphabet.into_iter().collect())
+    }
+}
+
+impl Materials {
+    /// Reads the weights, or draws those of a fresh model.
+    ///
+    /// # Errors
+    /// [`LoadError`] if the files have changed or hold numbers that are not finite.
+    pub fn read_model(&self, key: Key) -> Result<Model, LoadError> {
+        match &self.files {
+            Some(files) => files.clone().read(),
+            None => Ok(Model {
+                config: self.config.clone(),
+                parameters: Parameters::random(&self.config, key),
+                tokenizer: self.tokenizer.clone(),
+                chat_template: self.chat_template.clone(),
+            }),
+        }
+    }
+}
+
+impl NewModel {
+    /// The shape with everything filled in, for a vocabulary.
+    pub fn config(&self, tokenizer: &Tokenizer) -> ModelConfig {
+        let family = match self.family {
+            ModelFamily::Llama => Family::Llama,
+            ModelFamily::Qwen2 => Family::Qwen2,
+            ModelFamily::Qwen3 => Family::Qwen3,
+            ModelFamily::Mistral => Family::Mistral,
+        };
+        ModelConfig {
+            family,
+            vocab_size: tokenizer.vocab_size(),
+            hidden_size: self.hidden_size,
+            intermediate_size: self.intermediate_size,
+            layers: self.layers,
+            heads: self.heads,
+            kv_heads: self.kv_heads.unwrap_or(self.heads),
+            head_dim: self.head_dim.unwrap_or(self.hidden_size / self.heads),
+            rms_norm_eps: 1e-6,
+            rope_theta: self.rope_theta,
+            rope_scaling: None,
+            max_position_embeddings: self.max_position_embeddings,
+            tied: self.tied,
+            qkv_bias: family == Family::Qwen2,
+            qk_norm: family == Family::Qwen3,
+            bos_token_id: tokenizer.bos_token_id(),
+            eos_token_ids: tokenizer.eos_token_id().into_iter().collect(),
+        }
+    }
+}
