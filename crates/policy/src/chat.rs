@@ -11,7 +11,7 @@ mod json;
 use crate::tokenizer::Tokenizer;
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Kwargs, ValueKind};
-use minijinja::{Environment, Error, ErrorKind, Value, context};
+use minijinja::{Environment, Error, ErrorKind, State, Value, context};
 use minijinja_contrib::pycompat::unknown_method_callback;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -90,7 +90,7 @@ impl ChatTemplate {
             Some(text) => out.write_str(text).map_err(Error::from),
             None => minijinja::escape_formatter(out, state, value),
         });
-        environment.set_unknown_method_callback(unknown_method_callback);
+        environment.set_unknown_method_callback(python_method);
         environment.set_fuel(Some(WORK_LIMIT));
         environment.add_function(
             "raise_exception",
@@ -202,6 +202,35 @@ fn python_spelling(value: &Value) -> Option<&'static str> {
         ValueKind::Bool => Some(if value.is_true() { "True" } else { "False" }),
         _ => None,
     }
+}
+
+/// Python's methods of strings, lists and dictionaries.
+fn python_method(
+    state: &mut State,
+    value: &Value,
+    method: &str,
+    arguments: &[Value],
+) -> Result<Value, Error> {
+    match (value.as_str(), method, arguments) {
+        // The library capitalises words between spaces only.
+        (Some(text), "title", []) => Ok(title_case(text).into()),
+        _ => unknown_method_callback(state, value, method, arguments),
+    }
+}
+
+/// `str.title`: a letter after anything but a letter in upper case, all others in lower case.
+fn title_case(text: &str) -> String {
+    let mut in_word = false;
+    let mut out = String::with_capacity(text.len());
+    for character in text.chars() {
+        if in_word {
+            out.extend(character.to_lowercase());
+        } else {
+            out.extend(character.to_uppercase());
+        }
+        in_word = character.is_alphabetic();
+    }
+    out
 }
 
 /// `json.dumps(value, ensure_ascii=False, indent=indent)`, as `transformers` defines the filter.

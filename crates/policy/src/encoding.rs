@@ -91,30 +91,23 @@ impl Encoding {
             Self::F32 => plain(bytes, values, f32::from_le_bytes),
             Self::F16 => plain(bytes, values, |b| f16::from_le_bytes(b).to_f32()),
             Self::Bf16 => plain(bytes, values, |b| bf16::from_le_bytes(b).to_f32()),
-            _ => {
-                let decode_block = self.block_decoder();
-                let blocks = bytes.chunks_exact(self.block_bytes());
-                for (block, values) in blocks.zip(values.chunks_exact_mut(self.block_values())) {
-                    decode_block(block, values);
-                }
-            }
+            Self::Q4_0 => self.blocks(bytes, values, quants::q4_0),
+            Self::Q4_1 => self.blocks(bytes, values, quants::q4_1),
+            Self::Q5_0 => self.blocks(bytes, values, quants::q5_0),
+            Self::Q5_1 => self.blocks(bytes, values, quants::q5_1),
+            Self::Q8_0 => self.blocks(bytes, values, quants::q8_0),
+            Self::Q2K => self.blocks(bytes, values, k_quants::q2_k),
+            Self::Q3K => self.blocks(bytes, values, k_quants::q3_k),
+            Self::Q4K => self.blocks(bytes, values, k_quants::q4_k),
+            Self::Q5K => self.blocks(bytes, values, k_quants::q5_k),
+            Self::Q6K => self.blocks(bytes, values, k_quants::q6_k),
         }
     }
 
-    /// The function that decodes one block of a quantised format.
-    fn block_decoder(self) -> fn(&[u8], &mut [f32]) {
-        match self {
-            Self::F32 | Self::F16 | Self::Bf16 => |_, _| {},
-            Self::Q4_0 => quants::q4_0,
-            Self::Q4_1 => quants::q4_1,
-            Self::Q5_0 => quants::q5_0,
-            Self::Q5_1 => quants::q5_1,
-            Self::Q8_0 => quants::q8_0,
-            Self::Q2K => k_quants::q2_k,
-            Self::Q3K => k_quants::q3_k,
-            Self::Q4K => k_quants::q4_k,
-            Self::Q5K => k_quants::q5_k,
-            Self::Q6K => k_quants::q6_k,
+    fn blocks(self, bytes: &[u8], values: &mut [f32], decode_block: impl Fn(&[u8], &mut [f32])) {
+        let blocks = bytes.chunks_exact(self.block_bytes());
+        for (block, values) in blocks.zip(values.chunks_exact_mut(self.block_values())) {
+            decode_block(block, values);
         }
     }
 }
@@ -130,3 +123,6 @@ fn plain<const N: usize>(bytes: &[u8], values: &mut [f32], decode: impl Fn([u8; 
 fn half_at(bytes: &[u8]) -> f32 {
     f16::from_le_bytes([bytes[0], bytes[1]]).to_f32()
 }
+
+#[cfg(test)]
+mod tests;

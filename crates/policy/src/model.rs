@@ -70,9 +70,17 @@ impl ModelFiles {
     /// # Errors
     /// [`LoadError`] names file, place and remedy.
     pub fn open(path: &Path) -> Result<Self, LoadError> {
-        let metadata = std::fs::metadata(path).map_err(|source| LoadError::Read {
-            path: path.to_owned(),
-            source,
+        let metadata = std::fs::metadata(path).map_err(|source| match source.kind() {
+            std::io::ErrorKind::NotFound => LoadError::NotAModel {
+                path: path.to_owned(),
+                problem:
+                    "there is no such file or folder; give a Hugging Face folder or a `.gguf` file"
+                        .to_owned(),
+            },
+            _ => LoadError::Read {
+                path: path.to_owned(),
+                source,
+            },
         })?;
         if metadata.is_file() {
             return match path.extension() {

@@ -11,6 +11,7 @@ pub use stream::DecodeStream;
 
 use crate::config::keys::Keys;
 use crate::error::LoadError;
+use serde::Deserialize;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -47,6 +48,19 @@ impl TokenizerError {
     fn library(error: tokenizers::Error) -> Self {
         Self::Library(error.to_string())
     }
+}
+
+/// The part of a `tokenizer.json` that the library does not take at its word.
+#[derive(Deserialize)]
+struct AddedTokens {
+    #[serde(default)]
+    added_tokens: Vec<AddedToken>,
+}
+
+#[derive(Deserialize)]
+struct AddedToken {
+    id: u32,
+    content: String,
 }
 
 /// Token ids and the part of the text that each stands for.
@@ -106,6 +120,19 @@ impl Tokenizer {
             .into_iter()
             .max_by_key(|(_, id)| *id)
             .ok_or_else(|| TokenizerError::Description("the tokenizer has no token".to_owned()))?;
+        let added: AddedTokens = serde_json::from_slice(json)
+            .map_err(|error| TokenizerError::Library(error.to_string()))?;
+        for AddedToken { id, content } in added.added_tokens {
+            // The library numbers added tokens itself, from the size of the vocabulary on.
+            let found = inner.token_to_id(&content);
+            if found != Some(id) {
+                let found = found.map_or("none".to_owned(), |id| id.to_string());
+                return Err(TokenizerError::Description(format!(
+                    "the added token `{content}` should have id {id}, but gets {found}, because the ids of the \
+                     vocabulary have gaps or repeat; save the tokenizer again with the program that made it"
+                )));
+            }
+        }
         settings.remove("chat_template");
         let tokenizer = Self {
             inner: Arc::new(inner),
