@@ -4,6 +4,8 @@
 //! token is visible. *Shared*: the sequences of a problem fork from one trunk, so a hint token carries the sum
 //! over the sequences that share it. Both in float64 and float32, whole and cut into pieces.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 

@@ -21,7 +21,7 @@ pub enum ObjectiveError {
         known: String,
     },
     /// A per-token list of a branch or trunk has the wrong length.
-    #[error("trunk {trunk}{}: {what} has {found} entries, {expected} tokens need one each", at_branch(*.branch))]
+    #[error("trunk {trunk}{}: {found} {what} for {expected} tokens", at_branch(*.branch))]
     Length {
         /// Trunk, in batch order.
         trunk: usize,

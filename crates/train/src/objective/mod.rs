@@ -37,6 +37,7 @@
 //! ```
 
 mod aggregation;
+mod assemble;
 mod batch;
 mod batch_objective;
 mod config;
