@@ -4,8 +4,8 @@
 pub(crate) const DONE: u8 = 0;
 /// Something failed while working.
 pub(crate) const FAILED: u8 = 1;
-/// Wrong arguments or a recipe that cannot be used; nothing was started. (The argument parser uses
-/// the same code.)
+/// Wrong arguments, or a recipe, model, data or folder that cannot be used; nothing was started.
+/// (The argument parser uses the same code.)
 pub(crate) const USAGE: u8 = 2;
 /// Stopped by Ctrl-C: after one, the current step was finished and saved; after two, at once.
 pub(crate) const INTERRUPTED: u8 = 130;
@@ -15,7 +15,7 @@ pub(crate) const HELP: &str = "\
 Exit codes:
   0    done
   1    failed while working
-  2    wrong arguments or an unusable recipe; nothing was started
+  2    wrong arguments, or an unusable recipe, model or data; nothing was started
   130  stopped by Ctrl-C (once: the step was finished and the model saved; twice: at once)
 
 Results go to standard output, everything else to standard error. NO_COLOR=1 turns colours off.";

@@ -5,7 +5,8 @@ pub(crate) mod train;
 use crate::args::Command;
 use crate::exit;
 use crate::output::Output;
-use seele_train::recipe::RecipeError;
+use crate::run_folder::NotFree;
+use seele_train::recipe::{MaterialsError, RecipeError};
 
 /// Runs a command; the value is the exit code.
 ///
@@ -17,10 +18,14 @@ pub(crate) fn run(command: Command, output: &Output) -> anyhow::Result<u8> {
     }
 }
 
-/// The exit code of an error: a recipe that cannot be used is a matter of usage.
+/// The exit code of an error: what cannot be used is a matter of usage, and nothing was started.
 pub(crate) fn exit_code(error: &anyhow::Error) -> u8 {
-    let usage = error
-        .chain()
-        .any(|cause| cause.is::<RecipeError>() || cause.is::<clap::Error>());
-    if usage { exit::USAGE } else { exit::FAILED }
+    let is_usage = |cause: &(dyn std::error::Error + 'static)| {
+        cause.is::<RecipeError>() || cause.is::<MaterialsError>() || cause.is::<NotFree>()
+    };
+    if error.chain().any(is_usage) {
+        exit::USAGE
+    } else {
+        exit::FAILED
+    }
 }

@@ -77,19 +77,27 @@ fn train(
     output: &Output,
     stop: &AtomicBool,
 ) -> anyhow::Result<()> {
+    // Everything that can be wrong with the input is found before the run has a folder.
+    let materials = recipe.open()?;
     let mut observer = TerminalObserver::new(output, recipe.steps);
     let folder = run_folder::create(out, &recipe.name)?;
     let written = folder.join("recipe.toml");
     fs::write(&written, recipe.to_toml())
         .with_context(|| format!("cannot write `{}`", written.display()))?;
     tracing::info!("run folder {}", folder.display());
-    execute(recipe, &mut observer, stop, &folder)?;
+    execute(recipe, materials, &mut observer, stop, &folder)?;
     drop(observer);
     conclude(recipe, &folder)
 }
 
 /// The call into the library.
-fn execute(_: &Recipe, _: &mut dyn Observer, _: &AtomicBool, _: &Path) -> anyhow::Result<()> {
+fn execute(
+    _: &Recipe,
+    _: Materials,
+    _: &mut dyn Observer,
+    _: &AtomicBool,
+    _: &Path,
+) -> anyhow::Result<()> {
     anyhow::bail!("the step loop is not connected yet")
 }
 
