@@ -29,6 +29,7 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Train(commands::train::Args),
+    Explain(commands::explain::Args),
 }
 
 const START: &str = "\

@@ -1,5 +1,7 @@
 //! Exit codes. `seele --help` lists them.
 
+use std::fmt;
+
 /// Everything asked for was done.
 pub(crate) const DONE: u8 = 0;
 /// Something failed while working.
@@ -19,3 +21,15 @@ Exit codes:
   130  stopped by Ctrl-C (once: the step was finished and the model saved; twice: at once)
 
 Results go to standard output, everything else to standard error. NO_COLOR=1 turns colours off.";
+
+/// Something that was asked for and cannot be used as it is: ends with [`USAGE`].
+#[derive(Debug)]
+pub(crate) struct Unusable(pub(crate) String);
+
+impl fmt::Display for Unusable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Unusable {}

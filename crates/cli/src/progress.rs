@@ -237,3 +237,83 @@ impl Drop for TerminalObserver {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use indicatif::MultiProgress;
+    use seele_train::metrics::{RoundMetrics, StepTimes};
+
+    fn observer() -> TerminalObserver {
+        let output = Output {
+            color: false,
+            bars: false,
+            progress: MultiProgress::new(),
+        };
+        TerminalObserver::new(&output, 10)
+    }
+
+    #[test]
+    fn the_line_names_the_phase_and_how_far_it_is() {
+        let mut observer = observer();
+        observer.phase(
+            3,
+            Phase::Round {
+                round: 2,
+                rounds: 4,
+            },
+        );
+        assert_eq!(observer.place(), "step 3/10");
+        assert_eq!(name_of(&observer.phase), "round 2 of 4");
+        let line = observer.line(96, 1512, 0);
+        assert_eq!(line, "96 of 1,512 rollouts");
+        assert!(observer.line(1, 2, 1000).contains(" tokens/s"));
+    }
+
+    #[test]
+    fn the_first_finished_step_brings_accuracies_and_eta() {
+        let mut observer = observer();
+        let rounds = [0.875, 0.5].map(|accuracy| RoundMetrics {
+            accuracy,
+            hint_rate: 0.5,
+        });
+        let time = StepTimes {
+            step: 20.0,
+            ..Default::default()
+        };
+        observer.step_finished(&StepMetrics {
+            step: 1,
+            rounds: rounds.to_vec(),
+            time,
+            ..Default::default()
+        });
+        observer.phase(2, Phase::Update);
+        assert_eq!(
+            observer.line(1, 4, 0),
+            "1 of 4 sequences | accuracy 0.88 0.50 | ETA 3 min 00 s"
+        );
+    }
+
+    #[test]
+    fn rounds_of_a_step_share_one_clock_and_other_phases_have_their_own() {
+        let mut observer = observer();
+        observer.phase(
+            1,
+            Phase::Round {
+                round: 1,
+                rounds: 2,
+            },
+        );
+        let start = observer.phase_start;
+        observer.phase(
+            1,
+            Phase::Round {
+                round: 2,
+                rounds: 2,
+            },
+        );
+        assert_eq!(observer.phase_start, start);
+        observer.phase(1, Phase::Reward);
+        assert!(observer.phase_start > start);
+    }
+}

@@ -1,22 +1,10 @@
 //! The folder of a run: a new one each time, never over an old one.
 
+use crate::exit::Unusable;
 use anyhow::{Context, bail};
-use std::fmt;
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-
-/// A folder that a run cannot have.
-#[derive(Debug)]
-pub(crate) struct NotFree(String);
-
-impl fmt::Display for NotFree {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for NotFree {}
 
 /// Makes the folder of a run: `wanted`, or the first free `runs/<name>-<n>`.
 ///
@@ -37,16 +25,16 @@ pub(crate) fn create(wanted: Option<&Path>, name: &str) -> anyhow::Result<PathBu
 /// Refuses a path that holds anything.
 ///
 /// # Errors
-/// [`NotFree`] if `path` is a file or a folder with something in it; or it cannot be read.
+/// [`Unusable`] if `path` is a file or a folder with something in it; or it cannot be read.
 pub(crate) fn check_free(path: &Path) -> anyhow::Result<()> {
     match fs::read_dir(path) {
         Ok(mut entries) => match entries.next() {
             None => Ok(()),
-            Some(_) => Err(NotFree(format!("the folder `{}` is not empty and a run never writes over another; choose another `--out` or remove it", path.display())).into()),
+            Some(_) => Err(Unusable(format!("the folder `{}` is not empty and a run never writes over another; choose another `--out` or remove it", path.display())).into()),
         },
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
         Err(error) if error.kind() == ErrorKind::NotADirectory => {
-            Err(NotFree(format!("`{}` is a file; `--out` wants a folder that is new or empty", path.display())).into())
+            Err(Unusable(format!("`{}` is a file; `--out` wants a folder that is new or empty", path.display())).into())
         }
         Err(error) => Err(error).with_context(|| format!("cannot look into `{}`", path.display())),
     }

@@ -1,11 +1,11 @@
 //! One module a command: its arguments and what it does with the libraries.
 
+pub(crate) mod explain;
 pub(crate) mod train;
 
 use crate::args::Command;
-use crate::exit;
+use crate::exit::{self, Unusable};
 use crate::output::Output;
-use crate::run_folder::NotFree;
 use seele_train::recipe::{MaterialsError, RecipeError};
 
 /// Runs a command; the value is the exit code.
@@ -15,13 +15,14 @@ use seele_train::recipe::{MaterialsError, RecipeError};
 pub(crate) fn run(command: Command, output: &Output) -> anyhow::Result<u8> {
     match command {
         Command::Train(args) => train::run(&args, output),
+        Command::Explain(args) => explain::run(&args),
     }
 }
 
 /// The exit code of an error: what cannot be used is a matter of usage, and nothing was started.
 pub(crate) fn exit_code(error: &anyhow::Error) -> u8 {
     let is_usage = |cause: &(dyn std::error::Error + 'static)| {
-        cause.is::<RecipeError>() || cause.is::<MaterialsError>() || cause.is::<NotFree>()
+        cause.is::<RecipeError>() || cause.is::<MaterialsError>() || cause.is::<Unusable>()
     };
     if error.chain().any(is_usage) {
         exit::USAGE
