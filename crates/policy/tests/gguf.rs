@@ -307,7 +307,8 @@ fn what_is_not_computed_is_refused_by_name() {
     let Some((_, gguf)) = export_of("llama-plain") else {
         return;
     };
-    let cases: [(fn(&mut Gguf) -> &mut Gguf, &str); 17] = [
+    type Change = fn(&mut Gguf) -> &mut Gguf;
+    let cases: [(Change, &str); 17] = [
         (
             |g| g.text("general.architecture", "gemma2"),
             "`FILE`: `general.architecture` = \"gemma2\" is not supported; supported: llama, qwen2, qwen3",
