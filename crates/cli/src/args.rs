@@ -29,6 +29,8 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Train(commands::train::Args),
+    Eval(commands::eval::Args),
+    Generate(commands::generate::Args),
     Explain(commands::explain::Args),
 }
 

@@ -11,6 +11,7 @@ mod plots;
 mod progress;
 mod report;
 mod run_folder;
+mod sampling;
 
 use args::Cli;
 use clap::Parser;

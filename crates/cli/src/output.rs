@@ -1,8 +1,9 @@
 //! Standard error: messages, bars, colours. Results go to standard output and not through here.
 
+use anyhow::Context;
 use indicatif::{MultiProgress, ProgressDrawTarget};
 use std::fmt;
-use std::io::{IsTerminal, Write};
+use std::io::{ErrorKind, IsTerminal, Write};
 use tracing::level_filters::LevelFilter;
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::fmt::format::{FormatEvent, FormatFields, Writer};
@@ -75,6 +76,19 @@ impl Output {
         } else {
             text.into()
         }
+    }
+}
+
+/// Writes a result to standard output. A reader that has seen enough (`| head`) is no error.
+///
+/// # Errors
+/// If standard output cannot be written for another reason.
+pub(crate) fn print(text: &str) -> anyhow::Result<()> {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            Err(error).context("cannot write to standard output")
+        }
+        _ => Ok(()),
     }
 }
 

@@ -1,10 +1,9 @@
 //! `seele explain`: what the logged numbers mean.
 
 use crate::exit::{self, Unusable};
-use anyhow::Context;
+use crate::output::print;
 use seele_train::metrics::{GLOSSARY, Glossary};
 use seele_train::recipe::nearest;
-use std::io::Write;
 
 /// Say what the numbers in metrics.jsonl mean and what to expect of them.
 #[derive(Debug, clap::Args)]
@@ -51,9 +50,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<u8> {
             "{key}: {meaning}\n  formula  {formula}\n  unit     {unit}\n  expect   {expect}\n"
         ));
     }
-    std::io::stdout()
-        .write_all(out.as_bytes())
-        .context("cannot write to standard output")?;
+    print(&out)?;
     Ok(exit::DONE)
 }
 

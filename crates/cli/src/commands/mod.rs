@@ -1,12 +1,15 @@
 //! One module a command: its arguments and what it does with the libraries.
 
+pub(crate) mod eval;
 pub(crate) mod explain;
+pub(crate) mod generate;
 pub(crate) mod train;
 
 use crate::args::Command;
 use crate::exit::{self, Unusable};
 use crate::output::Output;
-use seele_train::recipe::{MaterialsError, RecipeError};
+use seele_policy::error::LoadError;
+use seele_train::recipe::{MaterialsError, ProblemsError, RecipeError};
 
 /// Runs a command; the value is the exit code.
 ///
@@ -15,6 +18,8 @@ use seele_train::recipe::{MaterialsError, RecipeError};
 pub(crate) fn run(command: Command, output: &Output) -> anyhow::Result<u8> {
     match command {
         Command::Train(args) => train::run(&args, output),
+        Command::Eval(args) => eval::run(&args, output),
+        Command::Generate(args) => generate::run(&args),
         Command::Explain(args) => explain::run(&args),
     }
 }
@@ -22,7 +27,11 @@ pub(crate) fn run(command: Command, output: &Output) -> anyhow::Result<u8> {
 /// The exit code of an error: what cannot be used is a matter of usage, and nothing was started.
 pub(crate) fn exit_code(error: &anyhow::Error) -> u8 {
     let is_usage = |cause: &(dyn std::error::Error + 'static)| {
-        cause.is::<RecipeError>() || cause.is::<MaterialsError>() || cause.is::<Unusable>()
+        cause.is::<RecipeError>()
+            || cause.is::<MaterialsError>()
+            || cause.is::<LoadError>()
+            || cause.is::<ProblemsError>()
+            || cause.is::<Unusable>()
     };
     if error.chain().any(is_usage) {
         exit::USAGE

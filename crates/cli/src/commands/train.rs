@@ -1,7 +1,7 @@
 //! `seele train`: a recipe to a trained model in a run folder.
 
 use crate::numbers::{bytes, thousands};
-use crate::output::Output;
+use crate::output::{Output, print};
 use crate::progress::TerminalObserver;
 use crate::{exit, interrupt, plots, report, run_folder};
 use anyhow::Context;
@@ -9,7 +9,6 @@ use seele_train::metrics::{RunReport, read_metrics};
 use seele_train::progress::Observer;
 use seele_train::recipe::{Budget, Materials, Recipe};
 use std::fs;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -115,9 +114,7 @@ fn conclude(recipe: &Recipe, folder: &Path) -> anyhow::Result<()> {
         &folder.join("model"),
         Some(&plot),
     );
-    std::io::stdout()
-        .write_all(text.as_bytes())
-        .context("cannot write to standard output")
+    print(&text)
 }
 
 /// The resolved recipe on standard output, with the arithmetic as comments, so that the output is
@@ -130,9 +127,7 @@ fn dry_run(recipe: &Recipe) -> anyhow::Result<u8> {
     for (name, value) in arithmetic(recipe, &materials, &budget) {
         out.push_str(&format!("#   {name:<26} {value}\n"));
     }
-    std::io::stdout()
-        .write_all(out.as_bytes())
-        .context("cannot write to standard output")?;
+    print(&out)?;
     tracing::info!("every file is there and every row was read; nothing was trained or written");
     Ok(exit::DONE)
 }

@@ -29,7 +29,7 @@ pub enum MaterialsError {
         /// Section of the recipe.
         section: String,
         /// What is wrong.
-        source: ProblemsError,
+        source: Box<ProblemsError>,
     },
     /// The tokenizer of a fresh model cannot be built, or one cannot encode a line break.
     #[error("[model]: {0}")]
@@ -96,7 +96,7 @@ impl Recipe {
                     response_tokens,
                 };
                 data.encode(&text, chat, limits, solutions)
-                    .map_err(|source| MaterialsError::Problems { section, source })
+                    .map_err(|source| problems_error(section, source))
             };
         let solutions = if self.needs_solutions() {
             Solutions::Required
@@ -170,10 +170,7 @@ impl Recipe {
             .chain(sft)
             .chain(sets)
         {
-            let in_section = |source: ProblemsError| MaterialsError::Problems {
-                section: section.clone(),
-                source,
-            };
+            let in_section = |source: ProblemsError| problems_error(section.clone(), source);
             let in_template =
                 |error: seele_data::TemplateError| in_section(ProblemsError::Encode(error.into()));
             for problem in data.problems().map_err(in_section)? {
@@ -207,6 +204,13 @@ impl Materials {
                 chat_template: self.chat_template.clone(),
             }),
         }
+    }
+}
+
+fn problems_error(section: String, source: ProblemsError) -> MaterialsError {
+    MaterialsError::Problems {
+        section,
+        source: Box::new(source),
     }
 }
 
