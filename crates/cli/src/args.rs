@@ -29,8 +29,8 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Train(commands::train::Args),
-    Eval(commands::eval::Args),
-    Generate(commands::generate::Args),
+    Eval(Box<commands::eval::Args>),
+    Generate(Box<commands::generate::Args>),
     Explain(commands::explain::Args),
 }
 

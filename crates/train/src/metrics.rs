@@ -10,6 +10,12 @@ pub use report::{EvalChange, Period, RunReport};
 
 use serde_json::{Map, Value};
 
+/// Name of the metrics log in a run folder: one line a training step.
+pub const METRICS_FILE: &str = "metrics.jsonl";
+
+/// Name of the log of supervised fine-tuning in a run folder: its steps are not training steps.
+pub const SFT_METRICS_FILE: &str = "sft.jsonl";
+
 /// Measurements of one training step.
 ///
 /// [`StepMetrics::to_map`] gives the names under which they are logged; [`GLOSSARY`] explains them.

@@ -5,7 +5,7 @@ use crate::output::{Output, print};
 use crate::progress::TerminalObserver;
 use crate::{exit, interrupt, plots, report, run_folder};
 use anyhow::Context;
-use seele_train::metrics::{RunReport, read_metrics};
+use seele_train::metrics::{METRICS_FILE, RunReport, read_metrics};
 use seele_train::progress::Observer;
 use seele_train::recipe::{Budget, Materials, Recipe};
 use std::fs;
@@ -102,7 +102,7 @@ fn execute(
 
 /// Draws the plot and prints the table.
 fn conclude(recipe: &Recipe, folder: &Path) -> anyhow::Result<()> {
-    let rows = read_metrics(&folder.join("metrics.jsonl"))?;
+    let rows = read_metrics(&folder.join(METRICS_FILE))?;
     let plots = folder.join("plots");
     fs::create_dir_all(&plots)
         .with_context(|| format!("cannot make the folder `{}`", plots.display()))?;

@@ -78,7 +78,7 @@ impl MetricsLog {
         self.write(map)
     }
 
-    /// Appends a step of supervised fine-tuning, which goes to a log of its own.
+    /// Appends a step of supervised fine-tuning; for a log of its own, [`super::SFT_METRICS_FILE`].
     ///
     /// # Errors
     /// [`MetricsError::Io`].

@@ -116,11 +116,39 @@ impl Budget {
                     config,
                     recipe.update.tokens_per_microbatch.min(trained as usize),
                     recipe.model.compute,
-                    recipe.model.recompute,
+                    recipe.recompute(config),
                 ),
             },
         }
     }
+}
+
+impl Recipe {
+    /// What the backward pass keeps: `recompute` of the recipe, with `auto` decided for this model and
+    /// machine. Gradients are the same either way.
+    pub fn recompute(&self, config: &ModelConfig) -> Recompute {
+        match self.model.recompute {
+            Recompute::Auto => {
+                let tokens = self.update.tokens_per_microbatch;
+                let needed = activation_bytes(config, tokens, self.model.compute, Recompute::None);
+                match available_memory() {
+                    Some(available) if needed <= available / 2 => Recompute::None,
+                    _ => Recompute::Block,
+                }
+            }
+            chosen => chosen,
+        }
+    }
+}
+
+/// Memory that programs can have now, bytes; `None` where the system does not say.
+fn available_memory() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let kibibytes: u64 = line.split_whitespace().next()?.parse().ok()?;
+    kibibytes.checked_mul(1024)
 }
 
 /// Keys and values of one token, bytes.
@@ -128,7 +156,8 @@ fn key_value_bytes(config: &ModelConfig) -> u64 {
     2 * (config.layers * config.kv_heads * config.head_dim) as u64 * F32
 }
 
-/// What a backward pass over `tokens` tokens keeps, bytes, estimated; `auto` counts as `none`.
+/// What a backward pass over `tokens` tokens keeps, bytes, estimated; `auto` counts as `none`
+/// (see [`Recipe::recompute`]).
 ///
 /// Counted per block: its input and the input of its feed-forward layer, both after their norms, q, k, v, the
 /// attended values, and gate, up and their product.
@@ -154,4 +183,62 @@ pub fn activation_bytes(
         Recompute::Block => layers * config.hidden_size as u64 + block,
     };
     tokens * numbers * size
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use seele_policy::config::Family;
+
+    fn config() -> ModelConfig {
+        ModelConfig {
+            family: Family::Llama,
+            vocab_size: 100,
+            hidden_size: 8,
+            intermediate_size: 16,
+            layers: 3,
+            heads: 4,
+            kv_heads: 2,
+            head_dim: 2,
+            rms_norm_eps: 1e-6,
+            rope_theta: 1e4,
+            rope_scaling: None,
+            max_position_embeddings: 64,
+            tied: true,
+            qkv_bias: false,
+            qk_norm: false,
+            bos_token_id: None,
+            eos_token_ids: vec![0],
+        }
+    }
+
+    #[test]
+    fn recomputing_keeps_one_block_and_the_inputs_of_the_others() {
+        let bytes = |compute, recompute| activation_bytes(&config(), 10, compute, recompute);
+        let block = 4 * 8 + 2 * 8 + 2 * 4 + 3 * 16;
+        assert_eq!(bytes(Compute::F32, Recompute::None), 10 * 3 * block * 4);
+        assert_eq!(
+            bytes(Compute::F32, Recompute::Block),
+            10 * (3 * 8 + block) * 4
+        );
+        assert_eq!(bytes(Compute::Bf16, Recompute::None), 10 * 3 * block * 2);
+    }
+
+    #[test]
+    fn keys_and_values_of_a_token_count_every_layer() {
+        assert_eq!(key_value_bytes(&config()), 2 * 3 * 2 * 2 * 4);
+    }
+
+    #[test]
+    fn only_the_larger_of_sampling_and_training_counts() {
+        let memory = Memory {
+            weights: 1,
+            gradients: 1,
+            moments: 2,
+            reference: 1,
+            key_value_cache: 10,
+            activations: 7,
+        };
+        assert_eq!(memory.total(), 15);
+    }
 }
