@@ -13,7 +13,7 @@ use crate::config::keys::Keys;
 use crate::error::LoadError;
 use serde::Deserialize;
 use serde_json::{Map, Value};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
@@ -80,6 +80,7 @@ pub struct Tokenizer {
     /// `tokenizer_config.json` without its chat template.
     settings: Map<String, Value>,
     last_token: (String, u32),
+    special_ids: Arc<HashSet<u32>>,
 }
 
 impl Tokenizer {
@@ -134,10 +135,16 @@ impl Tokenizer {
             }
         }
         settings.remove("chat_template");
+        let special = inner
+            .get_added_tokens_decoder()
+            .into_iter()
+            .filter(|(_, token)| token.special);
+        let special_ids = Arc::new(special.map(|(id, _)| id).collect());
         let tokenizer = Self {
             inner: Arc::new(inner),
             settings,
             last_token,
+            special_ids,
         };
         for (name, token) in tokenizer.special_tokens() {
             if tokenizer.token_to_id(token).is_none() {
@@ -269,10 +276,7 @@ impl Tokenizer {
 
     /// Whether the id is a special token, which [`Self::decode`] can leave out.
     pub fn is_special(&self, id: u32) -> bool {
-        self.inner
-            .get_added_tokens_decoder()
-            .get(&id)
-            .is_some_and(|token| token.special)
+        self.special_ids.contains(&id)
     }
 
     /// The special tokens that the settings name (`bos_token`, `eos_token`, `pad_token`, ...).

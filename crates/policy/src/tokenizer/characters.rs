@@ -66,16 +66,17 @@ impl Tokenizer {
             // The unknown token is not in the vocabulary, so that an unknown character is refused.
             "model": { "type": "WordLevel", "vocab": vocabulary, "unk_token": "<unk>" },
         });
-        let settings = json!({
-            "tokenizer_class": "PreTrainedTokenizerFast",
-            "pad_token": "<pad>",
-            "bos_token": "<bos>",
-            "eos_token": "<eos>",
-            "clean_up_tokenization_spaces": false,
-        });
-        let Value::Object(settings) = settings else {
-            return Err(TokenizerError::Description(String::new()));
-        };
+        let settings = [
+            ("tokenizer_class", json!("PreTrainedTokenizerFast")),
+            ("pad_token", json!(SPECIAL_TOKENS[0])),
+            ("bos_token", json!(bos)),
+            ("eos_token", json!(SPECIAL_TOKENS[2])),
+            ("clean_up_tokenization_spaces", json!(false)),
+        ];
+        let settings = settings
+            .into_iter()
+            .map(|(name, value)| (name.to_owned(), value))
+            .collect();
         Self::from_json(description.to_string().as_bytes(), settings)
     }
 }

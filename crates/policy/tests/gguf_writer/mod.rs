@@ -147,9 +147,8 @@ impl Gguf {
     }
 }
 
-/// The model as the llama.cpp converter would lay it out, weights in float32. `tokenizer_json` is
-/// the model's `tokenizer.json`.
-pub(crate) fn export(model: &Model, tokenizer_json: &Value) -> Gguf {
+/// The model as the llama.cpp converter would lay it out, weights in float32.
+pub(crate) fn export(model: &Model) -> Gguf {
     let mut gguf = Gguf::default();
     let config = &model.config;
     let architecture = match config.family {
@@ -176,7 +175,7 @@ pub(crate) fn export(model: &Model, tokenizer_json: &Value) -> Gguf {
         &format!("{architecture}.attention.layer_norm_rms_epsilon"),
         config.rms_norm_eps,
     );
-    tokenizer(&mut gguf, model, tokenizer_json);
+    tokenizer(&mut gguf, model);
     for spec in model.parameters.layout().tensors() {
         let values = in_file_order(config, spec, &model.parameters.values[spec.range()]);
         let bytes = values
@@ -229,7 +228,8 @@ fn in_file_order(config: &ModelConfig, spec: &TensorSpec, values: &[f32]) -> Vec
     out
 }
 
-fn tokenizer(gguf: &mut Gguf, model: &Model, json: &Value) {
+fn tokenizer(gguf: &mut Gguf, model: &Model) {
+    let json: Value = serde_json::from_str(&model.tokenizer.to_json().unwrap()).unwrap();
     let size = model.tokenizer.vocab_size();
     let mut tokens = vec![String::new(); size];
     let mut types = vec![1; size];
