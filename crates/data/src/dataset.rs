@@ -68,7 +68,10 @@ impl ProblemReader {
                 self.layout.insert(found)
             }
         };
-        let problem = layout.problem(row)?;
+        let mut problem = layout.problem(row)?;
+        if layout.ids_may_repeat() && self.places.contains_key(&problem.id) {
+            problem.id = format!("{}-row{}", problem.id, problem.place.index());
+        }
         match self.places.entry(problem.id.clone()) {
             Entry::Occupied(first) => Err(DataError::DuplicateId {
                 place: problem.place,

@@ -28,6 +28,16 @@ pub enum DataError {
         /// The operating system's or decompressor's reason.
         source: std::io::Error,
     },
+    /// A Parquet file is damaged or uses what the reader does not know.
+    #[error(
+        "cannot read {place}: {source}; the Parquet file may be cut off or damaged, fetch it again"
+    )]
+    Parquet {
+        /// The row that was being read.
+        place: Place,
+        /// The Parquet reader's reason.
+        source: BoxError,
+    },
     /// The file holds no row.
     #[error("data file `{}` has no rows; give a file with at least one problem", path.display())]
     Empty {
@@ -174,14 +184,6 @@ pub enum DataError {
         id: String,
         /// The earlier row.
         first: Place,
-    },
-    /// A path of a field mapping cannot be read.
-    #[error(
-        "mapping: `{path}` is not a field path; write names and list positions separated by single dots, as in `reward_model.ground_truth` or `prompt.-1.content`"
-    )]
-    MappingPath {
-        /// The path as written.
-        path: String,
     },
     /// Writing a file failed.
     #[error("cannot write `{}`: {source}", path.display())]

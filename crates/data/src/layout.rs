@@ -1,7 +1,11 @@
 //! How the fields of a row become a [`Problem`]: one layout a file.
 
 mod gsm8k;
+mod luffy;
+mod mapping;
 mod own;
+mod uft;
+mod verl;
 
 use std::path::Path;
 
@@ -9,12 +13,15 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::error::{DataError, kind_of};
+use crate::path::FieldPath;
 use crate::problem::{Place, Problem};
 use crate::rows::Row;
+pub use mapping::{AnswerIn, FieldMapping};
 
 /// The column layouts that public data sets have.
 ///
-/// In a recipe: `layout = "gsm8k"`. Without one it is told by the fields of the first row.
+/// In a recipe: `layout = "gsm8k"`, or `layout = { mapping = { problem = "q", answer = "meta.gold" } }`.
+/// Without one it is told by the fields of the first row.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
@@ -23,6 +30,19 @@ pub enum Layout {
     Seele,
     /// GSM8K as published: `question`, and `answer` that ends with `#### 72`.
     Gsm8k,
+    /// MATH as published: `problem`, `solution` with the answer in its last box, `level`, `type`.
+    Math,
+    /// DeepMath-103K: `question`, `final_answer`, and three solutions, of which the first is used.
+    #[serde(rename = "deepmath")]
+    DeepMath,
+    /// verl: `prompt` (messages), `reward_model.ground_truth`, `extra_info`.
+    Verl,
+    /// LUFFY: verl, and a reference trace as the first message of `target`.
+    Luffy,
+    /// UFT: verl, and the reference trace as a list of steps, `hint`.
+    Uft,
+    /// Any other, field by field.
+    Mapping(FieldMapping),
 }
 
 impl Layout {
@@ -31,19 +51,40 @@ impl Layout {
         match self {
             Self::Seele => "seele",
             Self::Gsm8k => "gsm8k",
+            Self::Math => "math",
+            Self::DeepMath => "deepmath",
+            Self::Verl => "verl",
+            Self::Luffy => "luffy",
+            Self::Uft => "uft",
+            Self::Mapping(_) => "mapping",
         }
     }
 
-    /// Tells the layout by the fields of a row; `None` if they fit none.
+    /// Tells the layout by the fields of a row that are not null; `None` if they fit none.
     pub fn detect(fields: &Map<String, Value>) -> Option<Self> {
-        let has = |name: &str| fields.contains_key(name);
-        if has("problem") {
-            Some(Self::Seele)
+        let has = |name: &str| fields.get(name).is_some_and(|value| !value.is_null());
+        if has("prompt") && has("reward_model") {
+            Some(match fields.get("target") {
+                _ if has("hint") => Self::Uft,
+                Some(Value::Array(_)) => Self::Luffy,
+                _ => Self::Verl,
+            })
+        } else if has("problem") {
+            let math = has("solution") && !has("answer") && (has("level") || has("type"));
+            Some(if math { Self::Math } else { Self::Seele })
+        } else if has("question") && has("final_answer") {
+            Some(Self::DeepMath)
         } else if has("question") && has("answer") {
             Some(Self::Gsm8k)
         } else {
             None
         }
+    }
+
+    /// Whether ids are made from fields that published files repeat (`extra_info.index`), so that a
+    /// repeated one is no mistake of the file.
+    pub(crate) fn ids_may_repeat(&self) -> bool {
+        matches!(self, Self::Verl | Self::Luffy | Self::Uft)
     }
 
     /// Reads one row.
@@ -59,6 +100,12 @@ impl Layout {
         let draft = match self {
             Self::Seele => own::read(fields)?,
             Self::Gsm8k => gsm8k::read(fields)?,
+            Self::Math => mapping::read(fields, &mapping::math())?,
+            Self::DeepMath => mapping::read(fields, &mapping::deepmath())?,
+            Self::Verl => verl::read(fields)?,
+            Self::Luffy => luffy::read(fields)?,
+            Self::Uft => uft::read(fields)?,
+            Self::Mapping(mapping) => mapping::read(fields, mapping)?,
         };
         draft.check()
     }
@@ -192,6 +239,33 @@ impl Fields {
         self.rest
             .shift_remove(field)
             .filter(|value| !value.is_null())
+    }
+
+    /// A value somewhere inside the row, left where it is; null counts as absent.
+    fn find(&self, path: &FieldPath) -> Option<&Value> {
+        path.find(&self.rest).filter(|value| !value.is_null())
+    }
+
+    fn find_text(&self, path: &FieldPath) -> Result<Option<String>, DataError> {
+        let value = self.find(path).cloned();
+        value
+            .map(|value| self.text(&path.to_string(), value))
+            .transpose()
+    }
+
+    /// A nested field by name; paths written in this crate are valid.
+    fn at(&self, path: &[&str]) -> Option<&Value> {
+        let (first, rest) = path.split_first()?;
+        let start = self.rest.get(*first)?;
+        let found = rest.iter().try_fold(start, |value, part| value.get(part))?;
+        (!found.is_null()).then_some(found)
+    }
+
+    fn text_at(&self, path: &[&str]) -> Result<Option<String>, DataError> {
+        let value = self.at(path).cloned();
+        value
+            .map(|value| self.text(&path.join("."), value))
+            .transpose()
     }
 
     fn take_text(&mut self, field: &str) -> Result<Option<String>, DataError> {

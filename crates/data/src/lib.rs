@@ -21,7 +21,8 @@ pub use encode::{
     join_encoded,
 };
 pub use error::{BoxError, DataError};
-pub use layout::Layout;
+pub use layout::{AnswerIn, FieldMapping, Layout};
+pub use path::{FieldPath, FieldPathError};
 pub use problem::{Place, Problem, steps_of_lines};
 pub use rows::{Row, RowReader};
 pub use sampler::{Draw, EpochSampler, SamplerError, SamplerPosition};

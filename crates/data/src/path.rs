@@ -1,24 +1,62 @@
 //! Dotted paths into a row: `reward_model.ground_truth`, `prompt.-1.content`.
 
 use std::fmt;
+use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-/// A way to a value inside a row: field names and list positions. A negative position counts from
-/// the end of the list.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct FieldPath(Vec<String>);
+/// A way to a value inside a row: field names and list positions, separated by dots. A negative
+/// position counts from the end of the list.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct FieldPath(Vec<String>);
+
+/// A text that is no [`FieldPath`].
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "`{0}` is not a field path; write names and list positions with single dots between them, as in `reward_model.ground_truth` or `prompt.-1.content`"
+)]
+pub struct FieldPathError(String);
+
+impl FromStr for FieldPath {
+    type Err = FieldPathError;
+
+    fn from_str(path: &str) -> Result<Self, FieldPathError> {
+        let parts: Vec<String> = path.split('.').map(str::to_owned).collect();
+        if parts.iter().any(String::is_empty) {
+            return Err(FieldPathError(path.to_owned()));
+        }
+        Ok(Self(parts))
+    }
+}
+
+impl TryFrom<String> for FieldPath {
+    type Error = FieldPathError;
+
+    fn try_from(path: String) -> Result<Self, FieldPathError> {
+        path.parse()
+    }
+}
+
+impl From<FieldPath> for String {
+    fn from(path: FieldPath) -> Self {
+        path.to_string()
+    }
+}
 
 impl FieldPath {
-    /// `None` if a part is empty.
-    pub(crate) fn parse(path: &str) -> Option<Self> {
-        let parts: Vec<String> = path.split('.').map(str::to_owned).collect();
-        (!parts.iter().any(String::is_empty)).then_some(Self(parts))
+    /// The field of the row itself, if the path goes no deeper.
+    pub(crate) fn top_level(&self) -> Option<&str> {
+        match self.0.as_slice() {
+            [field] => Some(field),
+            _ => None,
+        }
     }
 
     /// The value, if the whole way is there. A field whose own name is the dotted path (as flattened
     /// tables have) is found too.
-    pub(crate) fn find<'a>(&self, row: &'a Map<String, Value>) -> Option<&'a Value> {
+    pub fn find<'a>(&self, row: &'a Map<String, Value>) -> Option<&'a Value> {
         let (first, rest) = self.0.split_first()?;
         let nested = row.get(first).and_then(|start| {
             rest.iter().try_fold(start, |value, part| match value {
@@ -57,12 +95,12 @@ mod tests {
         }) else {
             unreachable!()
         };
-        let find = |path: &str| FieldPath::parse(path).unwrap().find(&row).cloned();
+        let find = |path: &str| path.parse::<FieldPath>().unwrap().find(&row).cloned();
         assert_eq!(find("prompt.-1.content"), Some(json!("b")));
         assert_eq!(find("prompt.0.content"), Some(json!("a")));
         assert_eq!(find("prompt.-3.content"), None);
         assert_eq!(find("x.y"), Some(json!(5)));
         assert_eq!(find("n.m"), Some(Value::Null));
-        assert!(FieldPath::parse("a..b").is_none());
+        assert!("a..b".parse::<FieldPath>().is_err());
     }
 }

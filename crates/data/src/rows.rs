@@ -1,6 +1,7 @@
 //! Rows of a file as JSON objects, one at a time, whatever the file format.
 
 mod jsonl;
+mod parquet;
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
@@ -23,7 +24,7 @@ pub struct Row {
 
 /// Streams the rows of a data file; memory holds one row (Parquet: one page a column) at a time.
 ///
-/// The format is told by the first bytes, not by the name: JSON lines, or either in gzip.
+/// The format is told by the first bytes, not by the name: Parquet, JSON lines, or JSON lines in gzip.
 /// After an error the stream ends.
 pub struct RowReader {
     path: Arc<Path>,
@@ -35,7 +36,7 @@ impl RowReader {
     /// Opens a file.
     ///
     /// # Errors
-    /// [`DataError::Open`], or [`DataError::Read`] if its first bytes cannot be read.
+    /// [`DataError::Open`], or [`DataError::Parquet`] if a Parquet file has no readable footer.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, DataError> {
         let path: Arc<Path> = path.as_ref().into();
         let file = File::open(&path).map_err(|source| DataError::Open {
@@ -48,7 +49,9 @@ impl RowReader {
             source,
         })?;
         let rows: Box<dyn Iterator<Item = Result<Row, DataError>> + Send> =
-            if start.starts_with(&[0x1f, 0x8b]) {
+            if start.starts_with(b"PAR1") {
+                Box::new(parquet::Rows::new(path.clone(), text.into_inner())?)
+            } else if start.starts_with(&[0x1f, 0x8b]) {
                 let text =
                     BufReader::with_capacity(1 << 16, flate2::bufread::MultiGzDecoder::new(text));
                 Box::new(jsonl::Lines::new(path.clone(), text))

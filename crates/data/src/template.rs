@@ -11,10 +11,13 @@
 //! | `{{row.PATH}}` | any other field of the row (`{{row.level}}`, `{{row.extra_info.split}}`) |
 //! | `{{solution}}`, `{{answer}}` | in `solution` only: the reference solution, the gold answer |
 //!
-//! Either `prompt` is the whole prompt as plain text, or `messages` go through the model's own chat
-//! template and `prefill` opens the assistant's turn. What the policy writes, and a hint, begins
-//! after the last character of the prompt.
+//! Either `prompt` is the whole prompt as plain text; or `messages` go through the model's own chat
+//! template and `prefill` opens the assistant's turn; or `messages_field` names the field of the row
+//! that holds the messages, as verl's files do. What the policy writes, and a hint, begins after the
+//! last character of the prompt.
 
+mod definition;
+mod error;
 mod pattern;
 
 use std::path::Path;
@@ -23,73 +26,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::BoxError;
 use crate::problem::Problem;
+use definition::{Body, Messages, TemplateFile, bare_solution};
+pub use error::TemplateError;
 use pattern::Pattern;
-
-/// A template that cannot be used, or a problem that does not fit it.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum TemplateError {
-    /// No template of this name.
-    #[error("no prompt template `{name}`{}; there are {}, or give the path of a `.toml` file", nearest.map_or(String::new(), |n| format!(", did you mean `{n}`?")), PromptTemplate::names().collect::<Vec<_>>().join(", "))]
-    UnknownName {
-        /// The name as given.
-        name: String,
-        /// The most similar known name.
-        nearest: Option<&'static str>,
-    },
-    /// The file cannot be read.
-    #[error("cannot read prompt template `{}`: {source}", path.display())]
-    File {
-        /// The file as the user named it.
-        path: std::path::PathBuf,
-        /// The operating system's reason.
-        source: std::io::Error,
-    },
-    /// The text is not the TOML of a template.
-    #[error("prompt template {origin}: {source}")]
-    Toml {
-        /// File or name.
-        origin: String,
-        /// The parser's message, with line and column.
-        source: Box<toml::de::Error>,
-    },
-    /// The parts of a template do not go together.
-    #[error("prompt template `{name}`: {reason}")]
-    Invalid {
-        /// The template.
-        name: String,
-        /// What is wrong and what to do.
-        reason: String,
-    },
-    /// A slot names a field that the row does not have.
-    #[error("{place}: no field `{field}`, which prompt template `{template}` asks for")]
-    MissingField {
-        /// The row.
-        place: crate::Place,
-        /// Dotted path of the field.
-        field: String,
-        /// The template.
-        template: String,
-    },
-    /// The template needs the model's chat template and the model has none.
-    #[error(
-        "prompt template `{name}` sends chat messages, but the model has no chat template; use `r1-zero`, `plain` or another text template"
-    )]
-    NoChatTemplate {
-        /// The template.
-        name: String,
-    },
-    /// The model's chat template refused the messages.
-    #[error("{place}: the model's chat template failed on prompt template `{name}`: {source}")]
-    Chat {
-        /// The row.
-        place: crate::Place,
-        /// The template.
-        name: String,
-        /// Its message.
-        source: BoxError,
-    },
-}
 
 /// One chat message.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -99,6 +38,13 @@ pub struct Message {
     pub role: String,
     /// The text, with slots while it is part of a template.
     pub content: String,
+}
+
+/// A message as rows carry it, perhaps with more fields.
+#[derive(Deserialize)]
+struct RowMessage {
+    role: String,
+    content: String,
 }
 
 /// The model's own chat template.
@@ -115,29 +61,6 @@ impl<F: Fn(&[Message]) -> Result<String, BoxError>> ChatTemplate for F {
     fn render(&self, messages: &[Message]) -> Result<String, BoxError> {
         self(messages)
     }
-}
-
-/// The TOML of a template.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct TemplateFile {
-    name: String,
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    description: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    prompt: Option<String>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    messages: Vec<Message>,
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    prefill: String,
-    #[serde(default = "bare_solution")]
-    solution: String,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    stop: Vec<String>,
-}
-
-fn bare_solution() -> String {
-    "{{solution}}".to_owned()
 }
 
 /// A prompt template; see the [module](self) for its parts.
@@ -161,15 +84,6 @@ pub struct PromptTemplate {
     solution: Pattern,
 }
 
-#[derive(Clone, Debug, PartialEq)]
-enum Body {
-    Text(Pattern),
-    Chat {
-        messages: Vec<(String, Pattern)>,
-        prefill: Pattern,
-    },
-}
-
 /// The reference solution as the assistant would write it under a template.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RenderedSolution {
@@ -179,7 +93,7 @@ pub struct RenderedSolution {
     pub solution_start: usize,
 }
 
-const BUILT_IN: [(&str, &str); 8] = [
+const BUILT_IN: [(&str, &str); 9] = [
     ("r1-zero", include_str!("../templates/r1-zero.toml")),
     ("plain", include_str!("../templates/plain.toml")),
     ("bare", include_str!("../templates/bare.toml")),
@@ -190,6 +104,7 @@ const BUILT_IN: [(&str, &str); 8] = [
         "qwen25-math-cot",
         include_str!("../templates/qwen25-math-cot.toml"),
     ),
+    ("row-chat", include_str!("../templates/row-chat.toml")),
     ("verl-gsm8k", include_str!("../templates/verl-gsm8k.toml")),
 ];
 
@@ -249,14 +164,13 @@ impl PromptTemplate {
     /// The same template with another system message, put in front if it has none; `None` removes it.
     ///
     /// # Errors
-    /// [`TemplateError::Invalid`] for a text template, which has no messages, or an unknown slot.
+    /// [`TemplateError::Invalid`] for a template without messages of its own, or an unknown slot.
     pub fn with_system(&self, system: Option<&str>) -> Result<Self, TemplateError> {
         let mut file = self.file.clone();
-        if file.prompt.is_some() {
+        if file.messages.is_empty() {
             return Err(TemplateError::Invalid {
                 name: file.name,
-                reason: "a text template has no system message; write the text into `prompt`"
-                    .into(),
+                reason: "only a template with `messages` takes a system message; write it into `prompt` or into the rows".into(),
             });
         }
         file.messages.retain(|message| message.role != "system");
@@ -313,7 +227,8 @@ impl PromptTemplate {
     /// `chat` is the model's chat template, needed if [`is_chat`](Self::is_chat).
     ///
     /// # Errors
-    /// [`TemplateError::NoChatTemplate`], [`TemplateError::Chat`], [`TemplateError::MissingField`].
+    /// [`TemplateError::NoChatTemplate`], [`TemplateError::Chat`], [`TemplateError::MissingField`],
+    /// [`TemplateError::NotMessages`].
     pub fn prompt(
         &self,
         problem: &Problem,
@@ -324,14 +239,7 @@ impl PromptTemplate {
             Body::Chat { messages, prefill } => {
                 let name = || self.name().to_owned();
                 let chat = chat.ok_or_else(|| TemplateError::NoChatTemplate { name: name() })?;
-                let messages = messages
-                    .iter()
-                    .map(|(role, content)| {
-                        let role = role.clone();
-                        let content = content.fill(problem, self.name())?;
-                        Ok(Message { role, content })
-                    })
-                    .collect::<Result<Vec<_>, TemplateError>>()?;
+                let messages = self.messages(messages, problem)?;
                 let mut text = chat
                     .render(&messages)
                     .map_err(|source| TemplateError::Chat {
@@ -341,6 +249,42 @@ impl PromptTemplate {
                     })?;
                 text.push_str(&prefill.fill(problem, self.name())?);
                 Ok(text)
+            }
+        }
+    }
+
+    fn messages(
+        &self,
+        messages: &Messages,
+        problem: &Problem,
+    ) -> Result<Vec<Message>, TemplateError> {
+        match messages {
+            Messages::Written(messages) => messages
+                .iter()
+                .map(|(role, content)| {
+                    let role = role.clone();
+                    let content = content.fill(problem, self.name())?;
+                    Ok(Message { role, content })
+                })
+                .collect(),
+            Messages::OfTheRow(field) => {
+                let found =
+                    field
+                        .find(&problem.extra)
+                        .ok_or_else(|| TemplateError::MissingField {
+                            place: problem.place.clone(),
+                            field: field.to_string(),
+                            template: self.name().to_owned(),
+                        })?;
+                let messages = Vec::<RowMessage>::deserialize(found)
+                    .ok()
+                    .filter(|list| !list.is_empty());
+                let messages = messages.ok_or_else(|| TemplateError::NotMessages {
+                    place: problem.place.clone(),
+                    field: field.to_string(),
+                })?;
+                let message = |RowMessage { role, content }| Message { role, content };
+                Ok(messages.into_iter().map(message).collect())
             }
         }
     }
@@ -370,60 +314,5 @@ impl PromptTemplate {
             text,
             solution_start,
         }))
-    }
-}
-
-impl TryFrom<TemplateFile> for PromptTemplate {
-    type Error = TemplateError;
-
-    fn try_from(file: TemplateFile) -> Result<Self, TemplateError> {
-        let invalid = |reason: String| TemplateError::Invalid {
-            name: file.name.clone(),
-            reason,
-        };
-        let question = |text: &str| {
-            let pattern = Pattern::parse(text).map_err(&invalid)?;
-            match pattern.gives_away() {
-                Some(slot) => Err(invalid(format!(
-                    "`{{{{{slot}}}}}` in the prompt would give the answer away; it belongs into `solution`"
-                ))),
-                None => Ok(pattern),
-            }
-        };
-        let body = match (&file.prompt, file.messages.is_empty()) {
-            (Some(prompt), true) if file.prefill.is_empty() => Body::Text(question(prompt)?),
-            (Some(_), true) => return Err(invalid("`prefill` opens the assistant's turn of `messages`; with `prompt`, write it at the end of the prompt".into())),
-            (None, false) => Body::Chat {
-                messages: file.messages.iter().map(|m| Ok((m.role.clone(), question(&m.content)?))).collect::<Result<_, TemplateError>>()?,
-                prefill: question(&file.prefill)?,
-            },
-            _ => return Err(invalid("give either `prompt` (plain text) or `messages` (chat)".into())),
-        };
-        let asks = match &body {
-            Body::Text(prompt) => prompt.asks(),
-            Body::Chat { messages, .. } => messages.iter().any(|(_, content)| content.asks()),
-        };
-        if !asks {
-            return Err(invalid(
-                "the prompt has no `{{question}}` or `{{problem}}` slot".into(),
-            ));
-        }
-        let solution = Pattern::parse(&file.solution).map_err(&invalid)?;
-        if solution.solutions() != 1 {
-            return Err(invalid(
-                "`solution` must have the slot `{{solution}}` exactly once".into(),
-            ));
-        }
-        Ok(Self {
-            body,
-            solution,
-            file,
-        })
-    }
-}
-
-impl From<PromptTemplate> for TemplateFile {
-    fn from(template: PromptTemplate) -> Self {
-        template.file
     }
 }

@@ -139,6 +139,28 @@ fn chat_templates_send_messages_and_need_a_chat_template() {
 }
 
 #[test]
+fn messages_of_the_row_go_to_the_chat_template_unchanged() {
+    let template = PromptTemplate::named("row-chat").unwrap();
+    let messages = json!([{"content": "Be {{brief}}.", "role": "system"}, {"content": "1+1?", "role": "user", "n": 1}]);
+    let row = problem(json!({"problem": "p", "answer": "2", "prompt": messages}));
+    let prompt = template.prompt(&row, Some(&chat_markup)).unwrap();
+    assert_eq!(prompt, "<system>Be {{brief}}.\n<user>1+1?\n<assistant>");
+    for (row, message) in [
+        (json!({"problem": "p", "answer": "2"}), "no field `prompt`"),
+        (
+            json!({"problem": "p", "answer": "2", "prompt": "1+1?"}),
+            "`prompt` is not a list of messages",
+        ),
+    ] {
+        let error = template
+            .prompt(&problem(row), Some(&chat_markup))
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains(message), "{error}");
+    }
+}
+
+#[test]
 fn multiple_choice_shows_lettered_options() {
     let choice = problem(json!({"problem": "Pick.", "choices": ["one", "two"], "answer_index": 1}));
     assert_eq!(choice.answer, "B");
@@ -190,7 +212,7 @@ fn unusable_templates_say_why() {
             "name = 't'\nprompt = '{{question}}'\nprefill = 'x'",
             "`prefill` opens",
         ),
-        ("name = 't'", "either `prompt`"),
+        ("name = 't'", "give one of `prompt`"),
         (
             "name = 't'\nprompt = '{{qestion}}'",
             "no slot is called `qestion`",

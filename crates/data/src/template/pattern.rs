@@ -141,8 +141,8 @@ fn slot(name: &str) -> Result<Piece, String> {
         "choices" => Ok(Piece::Choices),
         "answer" => Ok(Piece::Answer),
         "solution" => Ok(Piece::Solution),
-        _ => match name.strip_prefix("row.").map(FieldPath::parse) {
-            Some(Some(path)) => Ok(Piece::Row(path)),
+        _ => match name.strip_prefix("row.").map(str::parse) {
+            Some(Ok(path)) => Ok(Piece::Row(path)),
             _ => Err(format!("no slot is called `{name}`; there are {SLOTS}")),
         },
     }
