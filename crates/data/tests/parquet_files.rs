@@ -11,6 +11,7 @@ use parquet::file::properties::WriterProperties;
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::parser::parse_message_type;
 use seele_data::{DataError, Layout, Problem, RowReader, read_problems};
+use seele_random::Key;
 use serde_json::{Value, json};
 
 fn write(path: &Path, compression: Compression, rows: usize) {
@@ -130,6 +131,23 @@ fn damaged_files_are_errors() {
             error.to_string().contains("rows.parquet`, row 0"),
             "{error}"
         );
+    }
+}
+
+#[test]
+fn a_changed_byte_is_read_or_refused_but_never_panics() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("rows.parquet");
+    write(&path, Compression::SNAPPY, 40);
+    let whole = std::fs::read(&path).unwrap();
+    for change in 0..600 {
+        let key = Key::new(5).with(change);
+        let mut changed = whole.clone();
+        changed[key.with(0).below(whole.len() as u64) as usize] = key.with(1).below(256) as u8;
+        std::fs::write(&path, &changed).unwrap();
+        if let Ok(problems) = read_problems(&path, None) {
+            assert!(problems.len() <= 80);
+        }
     }
 }
 
