@@ -185,6 +185,18 @@ pub enum DataError {
         /// The earlier row.
         first: Place,
     },
+    /// The name of a file to write says no format that is written.
+    #[error("cannot tell what to write to `{}`; name the file `*.jsonl` or `*.jsonl.gz` (Parquet is read, not written)", path.display())]
+    OutputFormat {
+        /// The file as the user named it.
+        path: PathBuf,
+    },
+    /// The file to write is there already.
+    #[error("`{}` exists; name another file or allow overwriting it", path.display())]
+    Exists {
+        /// The file as the user named it.
+        path: PathBuf,
+    },
     /// Writing a file failed.
     #[error("cannot write `{}`: {source}", path.display())]
     Write {

@@ -199,7 +199,7 @@ impl Draft {
 }
 
 /// The id of a row without one: file name and position.
-fn row_id(place: &Place) -> String {
+pub(crate) fn row_id(place: &Place) -> String {
     let stem = place
         .file()
         .and_then(Path::file_name)

@@ -1,15 +1,16 @@
-//! Files of problems: reading in a stream, reading whole, writing.
+//! Files and folders of problems, read in a stream or whole.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::path::{Path, PathBuf};
 
 use crate::error::DataError;
-use crate::layout::Layout;
+use crate::layout::{Layout, row_id};
 use crate::problem::{Place, Problem};
-use crate::rows::RowReader;
+use crate::rows::{Row, RowReader};
 
-/// Streams the problems of one file, each checked (see [`Problem`]).
+/// Streams the problems of a file, or of all data files of a folder in the order of their names,
+/// each problem checked (see [`Problem`]).
 ///
 /// Memory: one row, and the id and place of each row before it. After an error the stream ends.
 ///
@@ -23,38 +24,67 @@ use crate::rows::RowReader;
 /// # }
 /// ```
 pub struct ProblemReader {
-    rows: RowReader,
+    given: Option<Layout>,
+    /// The layout of the open file.
     layout: Option<Layout>,
+    rows: RowReader,
+    /// Problems read from the open file.
+    read: u64,
+    /// Files still to be read.
+    later: std::vec::IntoIter<PathBuf>,
     places: HashMap<String, Place>,
     ended: bool,
 }
 
 impl ProblemReader {
-    /// Opens a file; `layout` as given, or told by its first row.
+    /// Opens a file or folder; `layout` as given, or told for each file by its first row.
     ///
     /// # Errors
-    /// [`DataError::Open`].
+    /// [`DataError::Open`], [`DataError::Parquet`], [`DataError::EmptyFolder`].
     pub fn open(path: impl AsRef<Path>, layout: Option<Layout>) -> Result<Self, DataError> {
+        let path = path.as_ref();
+        let mut later = data_files(path)?.into_iter();
+        let first = later.next().ok_or_else(|| DataError::EmptyFolder {
+            path: path.to_path_buf(),
+        })?;
         Ok(Self {
-            rows: RowReader::open(path)?,
-            layout,
+            rows: RowReader::open(first)?,
+            layout: layout.clone(),
+            given: layout,
+            read: 0,
+            later,
             places: HashMap::new(),
             ended: false,
         })
     }
 
-    /// The layout: as given, else known after the first row.
+    /// The layout of the file being read: as given, else known after its first row.
     pub fn layout(&self) -> Option<&Layout> {
         self.layout.as_ref()
     }
 
-    fn read(&mut self) -> Result<Option<Problem>, DataError> {
-        let Some(row) = self.rows.next().transpose()? else {
-            if self.places.is_empty() {
+    /// The next row, of the next file where one ends.
+    fn row(&mut self) -> Result<Option<Row>, DataError> {
+        loop {
+            if let Some(row) = self.rows.next().transpose()? {
+                return Ok(Some(row));
+            }
+            if self.read == 0 {
                 return Err(DataError::Empty {
                     path: self.rows.path().to_path_buf(),
                 });
             }
+            let Some(file) = self.later.next() else {
+                return Ok(None);
+            };
+            self.rows = RowReader::open(file)?;
+            self.layout.clone_from(&self.given);
+            self.read = 0;
+        }
+    }
+
+    fn problem(&mut self) -> Result<Option<Problem>, DataError> {
+        let Some(row) = self.row()? else {
             return Ok(None);
         };
         let layout = match &self.layout {
@@ -69,8 +99,9 @@ impl ProblemReader {
             }
         };
         let mut problem = layout.problem(row)?;
+        self.read += 1;
         if layout.ids_may_repeat() && self.places.contains_key(&problem.id) {
-            problem.id = format!("{}-row{}", problem.id, problem.place.index());
+            problem.id = format!("{}-{}", problem.id, row_id(&problem.place));
         }
         match self.places.entry(problem.id.clone()) {
             Entry::Occupied(first) => Err(DataError::DuplicateId {
@@ -93,7 +124,7 @@ impl Iterator for ProblemReader {
         if self.ended {
             return None;
         }
-        let problem = self.read().transpose();
+        let problem = self.problem().transpose();
         self.ended = !matches!(problem, Some(Ok(_)));
         problem
     }
@@ -102,31 +133,13 @@ impl Iterator for ProblemReader {
 /// Reads all problems of a file, or of all data files of a folder in the order of their names.
 ///
 /// # Errors
-/// The first row that is wrong, anywhere in the file; [`DataError::Empty`] without rows;
+/// The first row that is wrong, anywhere; [`DataError::Empty`] for a file without rows;
 /// [`DataError::DuplicateId`] also between the files of a folder.
 pub fn read_problems(
     path: impl AsRef<Path>,
     layout: Option<&Layout>,
 ) -> Result<Vec<Problem>, DataError> {
-    let mut places: HashMap<String, Place> = HashMap::new();
-    let mut problems = Vec::new();
-    let files = data_files(path.as_ref())?;
-    for file in &files {
-        for problem in ProblemReader::open(file, layout.cloned())? {
-            let problem = problem?;
-            if files.len() > 1
-                && let Some(first) = places.insert(problem.id.clone(), problem.place.clone())
-            {
-                return Err(DataError::DuplicateId {
-                    place: problem.place,
-                    id: problem.id,
-                    first,
-                });
-            }
-            problems.push(problem);
-        }
-    }
-    Ok(problems)
+    ProblemReader::open(path, layout.cloned())?.collect()
 }
 
 /// The file itself, or the data files of a folder by name.
@@ -142,18 +155,11 @@ fn data_files(path: &Path) -> Result<Vec<PathBuf>, DataError> {
     for entry in std::fs::read_dir(path).map_err(open)? {
         let file = entry.map_err(open)?.path();
         let name = file.file_name().unwrap_or_default().to_string_lossy();
-        if [".jsonl", ".jsonl.gz", ".parquet"]
-            .iter()
-            .any(|end| name.ends_with(end))
-        {
+        let ends = [".jsonl", ".jsonl.gz", ".parquet"];
+        if ends.iter().any(|end| name.ends_with(end)) && !name.starts_with('.') {
             files.push(file);
         }
     }
     files.sort();
-    if files.is_empty() {
-        return Err(DataError::EmptyFolder {
-            path: path.to_path_buf(),
-        });
-    }
     Ok(files)
 }
