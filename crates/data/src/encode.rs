@@ -57,17 +57,15 @@ pub enum EncodeError {
         /// Its message.
         source: BoxError,
     },
-    /// The tokenizer's spans do not describe its text.
+    /// The tokenizer's spans do not describe the solution.
     #[error(
-        "{place}: the tokenizer returned {ids} ids and {spans} spans for the {part} of problem `{id}` ({bytes} bytes); each token needs an ordered span inside the text"
+        "{place}: the tokenizer returned {ids} ids and {spans} spans for the solution of problem `{id}` ({bytes} bytes); each token needs a span inside the text, in order"
     )]
     Spans {
         /// The row.
         place: Place,
         /// The problem.
         id: String,
-        /// Prompt or solution.
-        part: &'static str,
         /// Number of ids.
         ids: usize,
         /// Number of spans.
@@ -212,6 +210,15 @@ impl<'a> Encoder<'a> {
         let (solution, start) =
             rendered.map_or_else(Default::default, |r| (r.text, r.solution_start));
         let tokens = self.tokens(problem, "solution", &solution)?;
+        if !spans_fit(&tokens, &solution) {
+            return Err(EncodeError::Spans {
+                place: problem.place.clone(),
+                id: problem.id.clone(),
+                ids: tokens.ids.len(),
+                spans: tokens.spans.len(),
+                bytes: solution.len(),
+            });
+        }
         let LengthLimits {
             context_tokens,
             response_tokens,
@@ -226,10 +233,11 @@ impl<'a> Encoder<'a> {
                 context_tokens,
             });
         }
-        let mut step_byte = start;
+        let mut end = start;
         let step_ends = problem.steps.iter().map(|step| {
-            step_byte += step.len();
-            tokens_covering(&tokens.spans, step_byte)
+            let words_end = end + step.trim_end().len();
+            end += step.len();
+            tokens_of_step(&tokens.spans, words_end, end)
         });
         Ok(EncodedProblem {
             step_ends: step_ends.collect(),
@@ -250,41 +258,39 @@ impl<'a> Encoder<'a> {
         if text.is_empty() {
             return Ok(EncodedText::default());
         }
-        let tokens = self
-            .text
+        self.text
             .encode(text)
             .map_err(|source| EncodeError::Tokenizer {
                 place: problem.place.clone(),
                 id: problem.id.clone(),
                 part,
                 source,
-            })?;
-        let ordered = tokens
-            .spans
-            .windows(2)
-            .all(|pair| pair[0].start <= pair[1].start && pair[0].end <= pair[1].end);
-        let inside = tokens
-            .spans
-            .iter()
-            .all(|span| span.start <= span.end && span.end <= text.len());
-        if tokens.ids.len() != tokens.spans.len() || !ordered || !inside {
-            return Err(EncodeError::Spans {
-                place: problem.place.clone(),
-                id: problem.id.clone(),
-                part,
-                ids: tokens.ids.len(),
-                spans: tokens.spans.len(),
-                bytes: text.len(),
-            });
-        }
-        Ok(tokens)
+            })
     }
 }
 
-/// How many leading tokens it takes to cover the first `bytes` bytes: a token that stands across the
-/// border is needed.
-fn tokens_covering(spans: &[Range<usize>], bytes: usize) -> usize {
-    spans.partition_point(|span| span.start < bytes)
+/// Whether each token has a span inside the text and the spans are in order.
+fn spans_fit(tokens: &EncodedText, text: &str) -> bool {
+    let spans = &tokens.spans;
+    let ordered = spans
+        .windows(2)
+        .all(|pair| pair[0].start <= pair[1].start && pair[0].end <= pair[1].end);
+    let inside = spans
+        .iter()
+        .all(|span| span.start <= span.end && span.end <= text.len());
+    tokens.ids.len() == spans.len() && ordered && inside
+}
+
+/// How many leading tokens make up the text up to the end of a step: those needed for its words
+/// (up to byte `words_end`), and those that stand wholly in the white space behind them (up to `end`).
+/// A token of that white space and the next step's first word would give the word away.
+fn tokens_of_step(spans: &[Range<usize>], words_end: usize, end: usize) -> usize {
+    let words = spans.partition_point(|span| span.start < words_end);
+    words
+        + spans[words..]
+            .iter()
+            .take_while(|span| span.end <= end)
+            .count()
 }
 
 /// A problem as token ids.
@@ -300,8 +306,8 @@ pub struct EncodedProblem {
     /// its first `l`.
     pub solution_ids: Vec<u32>,
     /// `[steps]`: how many leading tokens of `solution_ids` cover the first steps, never decreasing.
-    /// A token across the border of two steps counts to the earlier. Tokens behind the last end are
-    /// the template's closing tags and answer.
+    /// A token across the border of two steps counts to the earlier one, unless all it has of that one
+    /// is white space at its end. Tokens behind the last end are the template's closing tags and answer.
     pub step_ends: Vec<usize>,
     /// `[solution_tokens]`: byte offset in `solution` where each token ends.
     token_ends: Vec<usize>,

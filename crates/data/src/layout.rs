@@ -63,7 +63,10 @@ impl Layout {
     /// Tells the layout by the fields of a row that are not null; `None` if they fit none.
     pub fn detect(fields: &Map<String, Value>) -> Option<Self> {
         let has = |name: &str| fields.get(name).is_some_and(|value| !value.is_null());
-        if has("prompt") && has("reward_model") {
+        if ["id", "problem", "answer"].into_iter().all(has) {
+            // Also a converted file, which keeps the columns it had.
+            Some(Self::Seele)
+        } else if has("prompt") && has("reward_model") {
             Some(match fields.get("target") {
                 _ if has("hint") => Self::Uft,
                 Some(Value::Array(_)) => Self::Luffy,

@@ -171,7 +171,7 @@ fn uft_takes_steps_from_the_hint_and_the_answer_from_its_tag() {
     let written = problem.to_row();
     assert_eq!(written["answer"], "1 + 2");
     assert!(written["answer_raw"].as_str().unwrap().contains("</think>"));
-    let again = read(&Layout::Seele, Value::Object(written)).unwrap();
+    let again = told(Value::Object(written), "seele");
     assert_eq!(
         (again.answer.as_str(), &again.steps),
         ("1 + 2", &problem.steps)

@@ -226,14 +226,25 @@ fn unusable_templates_say_why() {
 }
 
 #[test]
-fn a_token_across_a_border_belongs_to_the_earlier_step() {
+fn a_token_across_a_border_belongs_to_the_step_whose_words_it_needs() {
     let template = PromptTemplate::named("bare").unwrap();
     let encoder = chunks(3);
     let encoded = Encoder::new(&template, &encoder, WIDE)
         .encode(&two_steps())
         .unwrap();
-    // `3+1` `\n\b` `oxe` `d{4` `}`
-    assert_eq!(encoded.step_ends, [2, 5]);
+    // `3+1` `\n\b` `oxe` `d{4` `}`: the second token would give away how the next step begins.
+    assert_eq!(encoded.step_ends, [1, 5]);
+    let wide = Encoder::new(&template, &chunks(2), WIDE)
+        .encode(&two_steps())
+        .unwrap();
+    // `3+` `1\n` `\b` ...
+    assert_eq!(wide.step_ends, [2, 7]);
+    let row = problem(json!({"problem": "p", "answer": "1", "steps": ["a b", "\n", "c"]}));
+    let wider = Encoder::new(&template, &chunks(2), WIDE)
+        .encode(&row)
+        .unwrap();
+    // `a ` `b\n` `c`: the word `b` needs the token, the step of white space adds none.
+    assert_eq!(wider.step_ends, [2, 2, 3]);
     assert_eq!(encoded.hint_text(1), "3+1");
     assert_eq!(encoded.hint_text(99), "3+1\n\\boxed{4}");
     assert_eq!(
@@ -325,7 +336,7 @@ proptest! {
 
     #[test]
     fn step_ends_rise_and_cover_their_steps(
-        steps in prop::collection::vec("[a-zé→\n ]{0,8}x", 1..6),
+        steps in prop::collection::vec("[a-zé→\n ]{0,8}x[\n ]{0,3}", 1..6),
         width in 1usize..5,
         template in prop::sample::select(vec!["r1-zero", "bare"]),
     ) {
@@ -336,9 +347,12 @@ proptest! {
         prop_assert_eq!(encoded.step_ends.len(), steps.len());
         let mut end = start;
         for (step, &tokens) in steps.iter().zip(&encoded.step_ends) {
+            let words_end = end + step.trim_end().len();
             end += step.len();
-            prop_assert!(encoded.solution.starts_with(&encoded.solution[..end]));
-            prop_assert!(tokens * width >= end && (tokens - 1) * width < end);
+            // Its words are there, its last token begins before its end, and no token more would fit.
+            prop_assert!(tokens * width >= words_end.min(encoded.solution.len()));
+            prop_assert!((tokens - 1) * width < end);
+            prop_assert!(tokens == encoded.solution_ids.len() || encoded.hint_text(tokens + 1).len() + 2 >= end);
         }
         prop_assert!(encoded.step_ends.is_sorted());
         prop_assert!(*encoded.step_ends.last().unwrap() <= encoded.solution_ids.len());
