@@ -1,4 +1,5 @@
 //! `irt-lsq` against the stored reference fits (bounded 3PL least squares, dense scan plus many starts).
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use seele_hint::{Curve, Estimator, FitSet, FitSetOptions, LeastSquares, Observation};
 use serde_json::Value;

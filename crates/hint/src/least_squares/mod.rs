@@ -3,12 +3,15 @@
 //!
 //! The paper minimises `sum_j w_j (f(p_j) - a_j)^2` with a trust-region method from one start, which ends in
 //! a local minimum now and then. For a fixed `(k, mu)` the best `b` has a closed form, so the search is
-//! two-dimensional and can be thorough: a walk from the start values, then walks from the four lowest local
-//! minima of a fixed grid. A later result replaces the first only if its objective is lower by more than
+//! two-dimensional and can be thorough: a walk from the start values, then walks from the lowest local minima of
+//! a fixed grid, and of a finer one along the bound of `k`, where minima are narrow. A later result replaces the first only if its objective is lower by more than
 //! 1e-6, so that among the many solutions of an underdetermined fit the result is repeatable.
 
 mod polish;
 mod scan;
+
+use polish::polish;
+use scan::{Scan, SteepestScan};
 
 use crate::curve::Curve;
 use crate::fit_set::{FitSet, FitSetOptions, Observation, Point, Weighting};
@@ -19,6 +22,8 @@ use serde::{Deserialize, Serialize};
 const TIE: f64 = 1e-6;
 /// Local minima of the grid that are polished.
 const POLISHED: usize = 4;
+/// Local minima among the steepest curves that are polished as well.
+const POLISHED_STEEPEST: usize = 3;
 /// Distances from the start values that a prior of strength 1 punishes with 1.
 const PRIOR_SCALE: Curve = Curve {
     k: 40.0,
@@ -107,65 +112,63 @@ impl LeastSquares {
     ///
     /// An empty set gives [`Curve::START`].
     pub fn fit(&self, set: &FitSet) -> Fit {
-        let points = set.points();
-        if points.is_empty() {
-            return Fit {
-                curve: Curve::START,
-                sse: 0.0,
-            };
+        let (curve, _) = search(set.points(), &self.objective_prior());
+        self.result(set, curve)
+    }
+
+    /// [`LeastSquares::fit`], then the rate for `target`: the curve's own, or with `plateau` the mean rate of
+    /// the best curve and all grid curves that fit about as well.
+    pub fn fit_and_rate(&self, set: &FitSet, target: f64) -> (Fit, f64) {
+        let (points, prior) = (set.points(), self.objective_prior());
+        let (curve, objective) = search(points, &prior);
+        let mut sum = curve.rate_for(target);
+        let mut count = 1.0;
+        if let Some(tolerance) = self.plateau.filter(|_| !points.is_empty()) {
+            for near in Scan::new(points, &prior).curves_within((objective + tolerance) as f32) {
+                sum += near.with_best_b(points, &prior).rate_for(target);
+                count += 1.0;
+            }
         }
-        let prior = ObjectivePrior {
+        (self.result(set, curve), sum / count)
+    }
+
+    fn objective_prior(&self) -> ObjectivePrior {
+        ObjectivePrior {
             strength: self.prior,
-        };
-        let scan = scan::Scan::new(points, &prior);
-        let (curve, _) = search(&scan, points, &prior);
+        }
+    }
+
+    fn result(&self, set: &FitSet, curve: Curve) -> Fit {
         Fit {
             curve,
             sse: set.sum_of_squares(|rate| curve.accuracy(rate)),
         }
     }
-
-    /// [`LeastSquares::fit`], then the rate for `target`: the curve's own, or with `plateau` the mean rate of
-    /// all grid curves that fit about as well.
-    pub fn fit_and_rate(&self, set: &FitSet, target: f64) -> (Fit, f64) {
-        let Some(tolerance) = self.plateau else {
-            let fit = self.fit(set);
-            return (fit, fit.curve.rate_for(target));
-        };
-        let points = set.points();
-        let prior = ObjectivePrior {
-            strength: self.prior,
-        };
-        let scan = scan::Scan::new(points, &prior);
-        let (curve, objective) = search(&scan, points, &prior);
-        let mut sum = curve.rate_for(target);
-        let mut count = 1.0;
-        let limit = (objective + tolerance) as f32;
-        for (k_index, row) in scan.sse.iter().enumerate() {
-            for mu_index in (0..row.len()).filter(|&j| row[j] <= limit) {
-                sum += scan::curve_at(k_index, mu_index, points, &prior).rate_for(target);
-                count += 1.0;
-            }
-        }
-        (
-            Fit {
-                curve,
-                sse: set.sum_of_squares(|rate| curve.accuracy(rate)),
-            },
-            sum / count,
-        )
-    }
 }
 
-fn search(scan: &scan::Scan, points: &[Point], prior: &ObjectivePrior) -> (Curve, f64) {
-    let mut best = polish::polish(Curve::START, points, prior);
-    for (k_index, mu_index) in scan.local_minima::<POLISHED>() {
-        let start = Curve {
-            k: scan::TABLE.k[k_index],
-            mu: scan::TABLE.mu[mu_index],
-            b: 0.0,
-        };
-        let other = polish::polish(start, points, prior);
+/// The global minimum: curve and objective.
+fn search(points: &[Point], prior: &ObjectivePrior) -> (Curve, f64) {
+    if points.is_empty() {
+        return (Curve::START, 0.0);
+    }
+    let mut best = polish(Curve::START, points, prior);
+    // The objective is never negative, so nothing could be lower by more than a tie.
+    if best.1 <= TIE {
+        return best;
+    }
+    let scan = Scan::new(points, prior);
+    let inner = scan.minima::<POLISHED>();
+    let steepest = SteepestScan::new(points, prior).minima::<POLISHED_STEEPEST>();
+    for start in inner.chain(steepest) {
+        let other = polish(
+            Curve {
+                k: start.k,
+                mu: start.mu,
+                b: 0.0,
+            },
+            points,
+            prior,
+        );
         if other.1 < best.1 - TIE {
             best = other;
         }
