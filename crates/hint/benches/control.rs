@@ -1,5 +1,6 @@
 //! Nanoseconds a decision. `cargo bench -p seele-hint`.
 
+#![expect(clippy::unwrap_used, reason = "a benchmark fails by panicking")]
 use criterion::{Criterion, criterion_group, criterion_main};
 use seele_hint::{FitSet, FitSetOptions, LeastSquares, Observation};
 use std::hint::black_box;

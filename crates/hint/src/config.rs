@@ -3,7 +3,7 @@
 use crate::HintError;
 use crate::schedule::{
     Escalate, FixedRate, HintOnFailure, Luffy, MultiLevel, NoHint, PrefixRft, QuestA, R3, Schedule,
-    Seele, Uft, UftStage,
+    Seele, SeeleBayes, Uft, UftStage,
 };
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -78,6 +78,8 @@ schedules! {
     "luffy" => Luffy(Luffy),
     /// SEELE: the fitted curve, by least squares as in the paper.
     "seele" => Seele(Seele),
+    /// SEELE with a posterior over curves and a learned population.
+    "seele-bayes" => SeeleBayes(SeeleBayes),
     /// A hint only if all rollouts fail (GHPO-like).
     "hint-on-failure" => HintOnFailure(HintOnFailure),
     /// Several hint levels in one group (StepHint-like).

@@ -80,17 +80,7 @@ impl FitSet {
         anchors: &[Point],
         options: FitSetOptions,
     ) -> Result<Self, HintError> {
-        for (index, observation) in observations.iter().enumerate() {
-            check(index, observation.rate, observation.accuracy)?;
-            if observation.rollouts == 0 {
-                return Err(HintError::Observation {
-                    index,
-                    field: "rollouts",
-                    value: 0.0,
-                    expected: "at least 1",
-                });
-            }
-        }
+        check_observations(observations)?;
         for (index, anchor) in anchors.iter().enumerate() {
             check(observations.len() + index, anchor.rate, anchor.accuracy)?;
             if !(anchor.weight > 0.0 && anchor.weight.is_finite()) {
@@ -186,6 +176,23 @@ impl FitSet {
             .map(|point| point.weight * (predict(point.rate) - point.accuracy).powi(2))
             .sum()
     }
+}
+
+/// Refuses observations no round can have produced.
+pub(crate) fn check_observations(observations: &[Observation]) -> Result<(), HintError> {
+    for (index, observation) in observations.iter().enumerate() {
+        check(index, observation.rate, observation.accuracy)?;
+        if observation.rollouts == 0 {
+            let expected = "at least 1";
+            return Err(HintError::Observation {
+                index,
+                field: "rollouts",
+                value: 0.0,
+                expected,
+            });
+        }
+    }
+    Ok(())
 }
 
 fn check(index: usize, rate: f64, accuracy: f64) -> Result<(), HintError> {

@@ -1,6 +1,7 @@
 //! Keep every problem at a target accuracy. (documentation follows)
 #![forbid(unsafe_code)]
 
+pub mod bayes;
 mod config;
 pub mod curve;
 mod error;
@@ -10,7 +11,9 @@ mod least_squares;
 pub mod length;
 pub mod memory;
 pub mod schedule;
+pub mod simulation;
 
+pub use bayes::Bayes;
 pub use config::HintConfig;
 pub use curve::Curve;
 pub use error::HintError;

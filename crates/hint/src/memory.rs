@@ -1,5 +1,6 @@
 //! What outlasts a visit: a record of each problem, and the population the problems are drawn from.
 
+use crate::bayes::{PackedBelief, Population};
 use crate::{HintError, Point};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -19,6 +20,9 @@ pub struct ProblemRecord {
     /// Points of earlier visits with their decayed weights; empty unless `carry_points` is set.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub points: Vec<Point>,
+    /// Belief over curves after the last visit (`seele-bayes`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub belief: Option<PackedBelief>,
     /// Visits whose hinted rollouts all failed (`hint-on-failure`).
     #[serde(default, skip_serializing_if = "is_zero")]
     pub failed_visits: u32,
@@ -40,6 +44,8 @@ pub struct Memory {
     format: String,
     schedule: String,
     problems: BTreeMap<u64, ProblemRecord>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    population: Option<Population>,
 }
 
 impl Memory {
@@ -49,7 +55,13 @@ impl Memory {
             format: MEMORY_FORMAT.into(),
             schedule: schedule.into(),
             problems: BTreeMap::new(),
+            population: None,
         }
+    }
+
+    /// Name of the schedule that keeps this memory.
+    pub fn schedule(&self) -> &str {
+        &self.schedule
     }
 
     /// The record of a problem, if it was visited.
@@ -62,6 +74,15 @@ impl Memory {
         self.problems
             .iter()
             .map(|(&problem, record)| (problem, record))
+    }
+
+    /// What the problems together say about others (`seele-bayes`).
+    pub fn population(&self) -> Option<&Population> {
+        self.population.as_ref()
+    }
+
+    pub(crate) fn set_population(&mut self, population: Population) {
+        self.population = Some(population);
     }
 
     pub(crate) fn set_record(&mut self, problem: u64, record: ProblemRecord) {

@@ -15,7 +15,6 @@ use std::sync::Arc;
 /// step changes another visit of that step, so results do not depend on the order in which rollouts finish.
 #[derive(Debug, Clone)]
 pub struct HintController {
-    config: HintConfig,
     schedule: Arc<dyn Schedule>,
     memory: Memory,
 }
@@ -25,13 +24,19 @@ impl HintController {
     ///
     /// # Errors
     /// [`HintError::Setting`] if a setting is out of range.
-    pub fn new(config: HintConfig) -> Result<Self, HintError> {
-        let schedule = config.schedule()?;
-        let memory = Memory::new(config.name());
+    pub fn new(config: &HintConfig) -> Result<Self, HintError> {
+        Self::with_schedule(config.name(), config.schedule()?)
+    }
+
+    /// A controller of a schedule of the caller's; `name` marks its memory.
+    ///
+    /// # Errors
+    /// [`HintError::Setting`] if the schedule refuses its settings.
+    pub fn with_schedule(name: &str, schedule: Arc<dyn Schedule>) -> Result<Self, HintError> {
+        schedule.validate()?;
         Ok(Self {
-            config,
             schedule,
-            memory,
+            memory: Memory::new(name),
         })
     }
 
@@ -40,14 +45,9 @@ impl HintController {
     /// # Errors
     /// [`HintError::Memory`] if it is of another format or another schedule.
     pub fn restore(&mut self, memory: Memory) -> Result<(), HintError> {
-        memory.check(self.config.name())?;
+        memory.check(self.memory.schedule())?;
         self.memory = memory;
         Ok(())
-    }
-
-    /// The settings.
-    pub fn config(&self) -> &HintConfig {
-        &self.config
     }
 
     /// What is known about the problems; save it between steps (it is all the state there is).

@@ -14,6 +14,7 @@ mod plan;
 mod prefix_rft;
 mod quest_a;
 mod seele;
+mod seele_bayes;
 mod uft;
 mod visit;
 
@@ -28,11 +29,12 @@ pub use plan::{Fork, ForkResult, Grouping, HintUse, Round, RoundPlan};
 pub use prefix_rft::PrefixRft;
 pub use quest_a::QuestA;
 pub use seele::{RecordedRate, Seele, StoredRate};
+pub use seele_bayes::{ColdStart, SeeleBayes};
 pub use uft::{R3, Uft, UftStage};
-pub use visit::{Visit, VisitContext, VisitState};
+pub use visit::{Start, Visit, VisitContext, VisitState};
 
 use crate::HintError;
-use crate::memory::{Memory, ProblemRecord};
+use crate::memory::Memory;
 use std::fmt::Debug;
 
 /// Answers, for a problem, a step, a round and the results so far: how many rollouts, forked where, and what
@@ -55,8 +57,11 @@ pub trait Schedule: Debug + Send + Sync {
 
     /// What a new visit of `problem` starts from: the problem's record and, for a schedule that keeps one,
     /// its belief over curves.
-    fn start(&self, problem: u64, memory: &Memory) -> (ProblemRecord, Option<Vec<f32>>) {
-        (memory.record(problem).cloned().unwrap_or_default(), None)
+    fn start(&self, problem: u64, memory: &Memory) -> Start {
+        Start {
+            record: memory.record(problem).cloned().unwrap_or_default(),
+            belief: None,
+        }
     }
 
     /// Writes what has to outlast the visits of one step; `visits` in problem order. Keeps nothing by default.

@@ -2,6 +2,7 @@
 
 use super::Schedule;
 use super::plan::{ForkResult, Round, RoundPlan};
+use crate::bayes::Belief;
 use crate::length::Solution;
 use crate::memory::ProblemRecord;
 use crate::{HintError, Observation};
@@ -24,14 +25,22 @@ pub struct VisitContext {
     pub epoch: u64,
 }
 
+/// What a visit starts from.
+#[derive(Debug, Clone)]
+pub struct Start {
+    /// What earlier visits left behind; empty on the first.
+    pub record: ProblemRecord,
+    /// Belief over curves, for a schedule that keeps one.
+    pub belief: Option<Belief>,
+}
+
 /// What a schedule knows when it plans a round.
 #[derive(Debug, Clone)]
 pub struct VisitState {
     problem: u64,
     solution: Solution,
     context: VisitContext,
-    start: ProblemRecord,
-    belief: Option<Vec<f32>>,
+    start: Start,
     rounds: Vec<Round>,
 }
 
@@ -53,12 +62,12 @@ impl VisitState {
 
     /// What earlier visits left behind; empty on the first.
     pub fn record(&self) -> &ProblemRecord {
-        &self.start
+        &self.start.record
     }
 
-    /// Weights over curves before the first round; only with the estimator `irt-bayes`.
-    pub fn belief(&self) -> Option<&[f32]> {
-        self.belief.as_deref()
+    /// Belief over curves before the first round; only with the estimator `irt-bayes`.
+    pub fn belief(&self) -> Option<&Belief> {
+        self.start.belief.as_ref()
     }
 
     /// Finished rounds in order.
@@ -116,14 +125,13 @@ impl Visit {
     pub(super) fn new(
         schedule: Arc<dyn Schedule>,
         (problem, solution, context): (u64, Solution, VisitContext),
-        (start, belief): (ProblemRecord, Option<Vec<f32>>),
+        start: Start,
     ) -> Self {
         let state = VisitState {
             problem,
             solution,
             context,
             start,
-            belief,
             rounds: Vec::new(),
         };
         Self {
