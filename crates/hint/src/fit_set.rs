@@ -36,7 +36,7 @@ pub struct Point {
     pub rate: f64,
     /// Mean accuracy at that rate, in `[0, 1]`.
     pub accuracy: f64,
-    /// Weight in the sum of squares, above 0.
+    /// Weight in the sum of squares, from 1e-6 to 1e12.
     pub weight: f64,
 }
 
@@ -52,7 +52,7 @@ pub struct FitSet {
 pub struct FitSetOptions {
     /// Weight of an observed rate.
     pub weight: Weighting,
-    /// Weight of each margin; 1 in the paper, above 0.
+    /// Weight of each margin, from 1e-6 to 1e12; 1 in the paper.
     pub margin_weight: f64,
 }
 
@@ -80,18 +80,10 @@ impl FitSet {
         anchors: &[Point],
         options: FitSetOptions,
     ) -> Result<Self, HintError> {
+        check_weight("margin_weight", options.margin_weight)?;
         check_observations(observations)?;
         for (index, anchor) in anchors.iter().enumerate() {
-            check(observations.len() + index, anchor.rate, anchor.accuracy)?;
-            if !(anchor.weight > 0.0 && anchor.weight.is_finite()) {
-                let (index, value) = (observations.len() + index, anchor.weight);
-                return Err(HintError::Observation {
-                    index,
-                    field: "weight",
-                    value,
-                    expected: "a positive number",
-                });
-            }
+            check_point(observations.len() + index, *anchor)?;
         }
 
         // Adding 0 turns -0 into 0, so that both are the same rate.
@@ -140,16 +132,7 @@ impl FitSet {
     /// [`HintError::Observation`] for a value outside its range or a rate that does not ascend.
     pub fn from_points(points: Vec<Point>) -> Result<Self, HintError> {
         for (index, point) in points.iter().enumerate() {
-            check(index, point.rate, point.accuracy)?;
-            if !(point.weight > 0.0 && point.weight.is_finite()) {
-                let value = point.weight;
-                return Err(HintError::Observation {
-                    index,
-                    field: "weight",
-                    value,
-                    expected: "a positive number",
-                });
-            }
+            check_point(index, *point)?;
             if index > 0 && points[index - 1].rate >= point.rate {
                 let value = point.rate;
                 let expected = "a rate above the one before";
@@ -176,6 +159,37 @@ impl FitSet {
             .map(|point| point.weight * (predict(point.rate) - point.accuracy).powi(2))
             .sum()
     }
+}
+
+/// Weights between these keep every sum of a fit far from overflow and underflow.
+const SMALLEST_WEIGHT: f64 = 1e-6;
+pub(crate) const LARGEST_WEIGHT: f64 = 1e12;
+const WEIGHTS: &str = "a number from 1e-6 to 1e12";
+
+/// Refuses a weight that is set.
+pub(crate) fn check_weight(key: &'static str, weight: f64) -> Result<(), HintError> {
+    if (SMALLEST_WEIGHT..=LARGEST_WEIGHT).contains(&weight) {
+        return Ok(());
+    }
+    Err(HintError::Setting {
+        key,
+        value: weight.to_string(),
+        expected: WEIGHTS,
+    })
+}
+
+/// Refuses a point that cannot be fitted.
+pub(crate) fn check_point(index: usize, point: Point) -> Result<(), HintError> {
+    check(index, point.rate, point.accuracy)?;
+    if (SMALLEST_WEIGHT..=LARGEST_WEIGHT).contains(&point.weight) {
+        return Ok(());
+    }
+    Err(HintError::Observation {
+        index,
+        field: "weight",
+        value: point.weight,
+        expected: WEIGHTS,
+    })
 }
 
 /// Refuses observations no round can have produced.

@@ -1,4 +1,94 @@
-//! Keep every problem at a target accuracy. (documentation follows)
+//! Keep every problem at a target accuracy, by revealing just enough of its solution.
+//!
+//! Reinforcement learning from verifiable rewards learns nothing from a problem that the policy always or never
+//! solves: the loss descent of a step is bounded by the variance `a (1 - a)` of the reward, largest at accuracy
+//! `a = 0.5`. SEELE (arXiv 2509.06923) therefore starts rollouts after a prefix of the reference solution, a
+//! *hint*, and chooses its length so that about half of them succeed. This crate is that choice, and the
+//! choices of related methods, for any trainer. It knows lengths and counts only: no tensors, no text, no
+//! tokens, no files.
+//!
+//! # How much of the solution?
+//!
+//! Accuracy rises with the hint rate `p` (hint tokens divided by solution tokens) along a three-parameter
+//! logistic [`Curve`] (Eq. 12):
+//!
+//! ```text
+//! f(p) = b + (1 - b) / (1 + exp(-k (p + mu)))
+//! ```
+//!
+//! A visit samples `m` rounds of `n` rollouts. After each round, the curve is fitted to the rounds so far, with
+//! the margins (0, 0) and (1, 1) added where those rates were not observed, by least squares (Eq. 13), and the
+//! next round uses the rate with `f(p) = target`:
+//!
+//! ```text
+//! p* = -mu + ln((target - b) / (1 - target)) / k
+//! ```
+//!
+//! ```
+//! use seele_hint::{Estimator, LeastSquares, Observation};
+//!
+//! // 8 of 8 succeeded after 98 % of the solution, 1 of 8 after half of it.
+//! let rounds = [
+//!     Observation { rate: 0.98, accuracy: 1.0, rollouts: 8 },
+//!     Observation { rate: 0.50, accuracy: 0.125, rollouts: 8 },
+//! ];
+//! let estimate = LeastSquares::default().estimate(&rounds, 0.5)?;
+//! assert!(0.5 < estimate.rate && estimate.rate < 0.9);
+//! assert!((estimate.predicted - 0.5).abs() < 1e-9);
+//! # Ok::<(), seele_hint::HintError>(())
+//! ```
+//!
+//! Two estimators implement [`Estimator`]: [`LeastSquares`] (`irt-lsq`, the paper's objective, always at its
+//! global minimum) and [`Bayes`] (`irt-bayes`, a posterior over curves that knows how little eight rollouts
+//! say, remembers earlier visits and learns what the population looks like).
+//!
+//! # In a training loop
+//!
+//! A [`HintController`] holds a schedule and its [`Memory`]. Problems advance independently of each other:
+//!
+//! ```
+//! use seele_hint::{ForkResult, HintConfig, HintController, VisitContext};
+//!
+//! let mut controller = HintController::new(&HintConfig::preset("seele")?)?;
+//! let context = VisitContext { seed: 7, step: 0, total_steps: 400, epoch: 0 };
+//! let mut visits = Vec::new();
+//! for problem in 0..4 {
+//!     // A solution of 120 tokens with steps that end after 30, 70 and 120.
+//!     let mut visit = controller.start_visit(problem, 120, &[30, 70, 120], context)?;
+//!     while let Some(round) = visit.next_round() {
+//!         let sample = |fork: &seele_hint::Fork| {
+//!             // Here rollouts start after `fork.hint_tokens` tokens of the solution and are verified.
+//!             let successes = if fork.hint_tokens > 60 { fork.rollouts } else { 0 };
+//!             ForkResult { successes, rollouts: fork.rollouts }
+//!         };
+//!         let results: Vec<_> = round.forks.iter().map(sample).collect();
+//!         visit.observe(&results)?;
+//!     }
+//!     visits.push(visit);
+//! }
+//! controller.finish_step(visits);
+//! // The next visit of a problem starts near where its accuracy changes.
+//! let stored = controller.memory().record(0).and_then(|record| record.rate);
+//! assert!(stored.is_some_and(|rate| (0.45..0.6).contains(&rate)));
+//! # Ok::<(), seele_hint::HintError>(())
+//! ```
+//!
+//! A round is a list of [forks](Fork): rollouts, the hint they start from, and whether the hint tokens are
+//! context, imitation targets or policy tokens ([`HintUse`]). That covers the schedules of related methods,
+//! which [`HintConfig`] names: `none`, `fixed`, `uft`, `uft-stage`, `r3`, `prefix-rft`, `luffy`, `seele`,
+//! `seele-bayes`, `hint-on-failure`, `multi-level`, `quest-a`, `escalate`. [`Memory`] serialises; saving it
+//! between steps and [restoring](HintController::restore) it continues a run exactly.
+//!
+//! # Map
+//!
+//! | module | concept |
+//! | --- | --- |
+//! | [`curve`] | the curve, its inverse, bounds and start values of fits |
+//! | [`length`] | hint lengths: rounding, step ends |
+//! | [`bayes`] | beliefs over curves, the population prior |
+//! | [`schedule`] | rounds, visits, one file for each method |
+//! | [`memory`] | what outlasts a visit |
+//! | [`simulation`] | all of it on problems with known curves |
 #![forbid(unsafe_code)]
 
 pub mod bayes;

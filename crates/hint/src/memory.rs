@@ -1,6 +1,7 @@
 //! What outlasts a visit: a record of each problem, and the population the problems are drawn from.
 
 use crate::bayes::{PackedBelief, Population};
+use crate::fit_set::check_point;
 use crate::{HintError, Point};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -102,6 +103,21 @@ impl Memory {
                 "saved by the schedule `{}`, the recipe uses `{schedule}`; start without it or change `schedule`",
                 self.schedule
             )));
+        }
+        for (problem, record) in &self.problems {
+            let damaged = |what: String| {
+                Err(HintError::Memory(format!(
+                    "problem {problem}: {what}; the file is damaged"
+                )))
+            };
+            if let Some(rate) = record.rate.filter(|rate| !(0.0..=1.0).contains(rate)) {
+                return damaged(format!("`rate` is {rate}, expected a number in [0, 1]"));
+            }
+            for (index, point) in record.points.iter().enumerate() {
+                if let Err(error) = check_point(index, *point) {
+                    return damaged(format!("`points`: {error}"));
+                }
+            }
         }
         Ok(())
     }

@@ -14,7 +14,9 @@ use polish::polish;
 use scan::{Scan, SteepestScan};
 
 use crate::curve::Curve;
-use crate::fit_set::{FitSet, FitSetOptions, Observation, Point, Weighting};
+use crate::fit_set::{
+    FitSet, FitSetOptions, LARGEST_WEIGHT, Observation, Point, Weighting, check_weight,
+};
 use crate::{Estimate, Estimator, HintError};
 use serde::{Deserialize, Serialize};
 
@@ -37,7 +39,7 @@ const PRIOR_SCALE: Curve = Curve {
 pub struct LeastSquares {
     /// Weight of an observed rate. Default `rounds`.
     pub weight: Weighting,
-    /// Weight of each margin point, above 0. Default 1.
+    /// Weight of each margin point, from 1e-6 to 1e12. Default 1.
     pub margin_weight: f64,
     /// Strength of a quadratic penalty toward [`Curve::START`], at least 0:
     /// `prior * (((k - 10) / 40)^2 + (mu + 0.5)^2 + (b - 0.05)^2)`. Default 0, off.
@@ -73,23 +75,13 @@ impl LeastSquares {
     /// # Errors
     /// [`HintError::Setting`] naming the option.
     pub fn validate(&self) -> Result<(), HintError> {
-        let checks = [
-            (
-                "margin_weight",
-                self.margin_weight,
-                self.margin_weight > 0.0,
-                "a positive number",
-            ),
-            ("prior", self.prior, self.prior >= 0.0, "0 or more"),
-            (
-                "plateau",
-                self.plateau.unwrap_or(0.0),
-                self.plateau.is_none_or(|t| t >= 0.0),
-                "0 or more",
-            ),
-        ];
-        for (key, value, holds, expected) in checks {
-            if !(holds && value.is_finite()) {
+        check_weight("margin_weight", self.margin_weight)?;
+        for (key, value) in [
+            ("prior", self.prior),
+            ("plateau", self.plateau.unwrap_or(0.0)),
+        ] {
+            if !(0.0..=LARGEST_WEIGHT).contains(&value) {
+                let expected = "a number from 0 to 1e12";
                 return Err(HintError::Setting {
                     key,
                     value: value.to_string(),
@@ -182,7 +174,18 @@ impl Estimator for LeastSquares {
     }
 
     fn estimate(&self, observations: &[Observation], target: f64) -> Result<Estimate, HintError> {
+        self.validate()?;
         let set = FitSet::new(observations, &[], self.fit_set_options())?;
+        if observations.is_empty() {
+            // Nothing to fit: the cold start, which is all but the last token.
+            let (curve, rate) = (Curve::START, 1.0);
+            return Ok(Estimate {
+                curve,
+                sse: 0.0,
+                rate,
+                predicted: curve.accuracy(rate),
+            });
+        }
         let (fit, rate) = self.fit_and_rate(&set, target);
         Ok(Estimate {
             curve: fit.curve,

@@ -3,6 +3,7 @@
 use super::{
     Fork, HintUse, RoundPlan, Schedule, VisitState, require, require_rate, require_rollouts,
 };
+use crate::fit_set::check_weight;
 use crate::length::Cut;
 use crate::memory::Memory;
 use crate::{FitSet, HintError, LeastSquares, Point, Weighting};
@@ -50,11 +51,11 @@ pub struct Seele {
     pub record: RecordedRate,
     /// Weight of an observed rate in the fit: `rounds`, `distinct`, `binomial` or `samples`. Default `rounds`.
     pub weight: Weighting,
-    /// Weight of each margin point, above 0. Default 1.
+    /// Weight of each margin point, from 1e-6 to 1e12. Default 1.
     pub margin_weight: f64,
     /// Strength of the penalty toward the start values of the fit, at least 0. Default 0, off.
     pub prior: f64,
-    /// From the second visit on, weight of a further point (stored rate, target), above 0. Default none.
+    /// From the second visit on, weight of a further point (stored rate, target), from 1e-6 to 1e12. Default none.
     pub anchor: Option<f64>,
     /// Averages the rate over all curves that fit as well up to this tolerance, at least 0. Default none.
     pub plateau: Option<f64>,
@@ -125,7 +126,7 @@ impl Seele {
         }
         let estimator = self.estimator();
         // Observations are ratios of counts and anchors were checked when they were stored or set, so the fit
-        // set is always valid; if not, the last good rate is the safe answer (Sec. 1.1 of the method).
+        // set is always valid; if it were not, the last good rate would be the safe answer.
         FitSet::new(&observations, &anchors, estimator.fit_set_options()).map_or(start, |set| {
             estimator.fit_and_rate(&set, self.target_accuracy).1
         })
@@ -188,13 +189,7 @@ impl Schedule for Seele {
         require_target(self.target_accuracy)?;
         require_rate("cold_start_rate", self.cold_start_rate)?;
         self.estimator().validate()?;
-        let weight = self.anchor.unwrap_or(1.0);
-        require(
-            weight > 0.0 && weight.is_finite(),
-            "anchor",
-            weight,
-            "a positive number",
-        )?;
+        check_weight("anchor", self.anchor.unwrap_or(1.0))?;
         let decay = self.carry_points.unwrap_or(1.0);
         require(
             decay > 0.0 && decay <= 1.0,

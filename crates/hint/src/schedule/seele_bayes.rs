@@ -63,7 +63,11 @@ impl SeeleBayes {
     /// Row of the belief's tables and hint tokens of the next round.
     fn choose(&self, visit: &VisitState, before: &Belief) -> (usize, usize) {
         let first_visit = visit.record().visits == 0;
-        let (solution, rounds) = (visit.solution(), visit.rounds().len());
+        let solution = visit.solution();
+        let rounds = visit
+            .outcomes()
+            .filter(|(.., result)| result.rollouts > 0)
+            .count();
         if first_visit && rounds == 0 && self.cold_start == ColdStart::Paper {
             return (RATES - 1, solution.hint_tokens(1.0, self.cut));
         }
