@@ -1,12 +1,15 @@
 //! The decoder family that `seele` trains and samples from.
 #![warn(missing_docs)]
 
+pub mod adamw;
 pub mod chat;
 pub mod config;
+pub mod decoder;
 pub mod encoding;
 pub mod error;
 mod gguf;
 pub mod huggingface;
+pub mod kernels;
 pub mod model;
 pub mod parameters;
 pub mod tokenizer;

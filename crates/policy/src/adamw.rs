@@ -1,0 +1,134 @@
+//! AdamW with decoupled weight decay, in float32 with double-precision step constants.
+
+use crate::parameters::Parameters;
+use rayon::prelude::*;
+
+/// Elements one task updates at a time.
+const BLOCK: usize = 1 << 14;
+
+/// Constants of the update (Loshchilov and Hutter, arXiv 1711.05101).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct AdamWSettings {
+    /// Decay of the first moment, in `[0, 1)`.
+    pub beta1: f64,
+    /// Decay of the second moment, in `[0, 1)`.
+    pub beta2: f64,
+    /// Added to the root of the second moment.
+    pub epsilon: f64,
+    /// Share of a weight taken off per unit of learning rate; matrices only, not norms and biases.
+    pub weight_decay: f64,
+}
+
+/// Moments of every parameter.
+#[derive(Clone, Debug)]
+pub struct AdamW {
+    /// Running mean of gradients, laid out like the parameters.
+    pub first_moment: Vec<f32>,
+    /// Running mean of squared gradients.
+    pub second_moment: Vec<f32>,
+    /// Updates made.
+    pub steps: u64,
+}
+
+impl AdamW {
+    /// Zero moments for `len` parameters.
+    pub fn new(len: usize) -> Self {
+        Self {
+            first_moment: vec![0.0; len],
+            second_moment: vec![0.0; len],
+            steps: 0,
+        }
+    }
+
+    /// One update in one pass over memory; `gradient_scale` multiplies the gradient (norm clipping).
+    pub fn step(
+        &mut self,
+        settings: &AdamWSettings,
+        learning_rate: f64,
+        gradient_scale: f64,
+        parameters: &mut Parameters,
+        gradient: &[f32],
+    ) {
+        self.steps += 1;
+        let steps = self.steps.min(i32::MAX as u64) as i32;
+        let correction1 = 1.0 - settings.beta1.powi(steps);
+        let correction2 = 1.0 - settings.beta2.powi(steps);
+        let step = (learning_rate / correction1) as f32;
+        let root = (1.0 / correction2.sqrt()) as f32;
+        let (b1, b2, eps) = (
+            settings.beta1 as f32,
+            settings.beta2 as f32,
+            settings.epsilon as f32,
+        );
+        let scale = gradient_scale as f32;
+        let layout = parameters.layout().clone();
+        for spec in layout.tensors() {
+            let range = spec.range();
+            let decays = spec.shape.len() > 1;
+            let keep = if decays {
+                (1.0 - learning_rate * settings.weight_decay) as f32
+            } else {
+                1.0
+            };
+            let weights = parameters.values[range.clone()].par_chunks_mut(BLOCK);
+            let firsts = self.first_moment[range.clone()].par_chunks_mut(BLOCK);
+            let seconds = self.second_moment[range.clone()].par_chunks_mut(BLOCK);
+            let gradients = gradient[range].par_chunks(BLOCK);
+            weights
+                .zip(firsts)
+                .zip(seconds)
+                .zip(gradients)
+                .for_each(|(((w, m), v), g)| {
+                    for (((w, m), v), g) in w.iter_mut().zip(m).zip(v).zip(g) {
+                        let g = g * scale;
+                        *m = b1 * *m + (1.0 - b1) * g;
+                        *v = b2 * *v + (1.0 - b2) * g * g;
+                        *w = *w * keep - step * *m / (v.sqrt() * root + eps);
+                    }
+                });
+        }
+    }
+}
+
+/// Euclidean norm of a gradient, in double precision; the same for any number of threads.
+pub fn global_norm(gradient: &[f32]) -> f64 {
+    let blocks: Vec<f64> = gradient
+        .par_chunks(BLOCK)
+        .map(|b| b.iter().map(|&g| f64::from(g) * f64::from(g)).sum())
+        .collect();
+    blocks.iter().sum::<f64>().sqrt()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::parameters::Layout;
+    use std::sync::Arc;
+
+    #[test]
+    fn first_step_moves_each_weight_by_the_learning_rate_and_decays_matrices_only() {
+        let config = crate::decoder::tiny_config();
+        let mut parameters = Parameters::zeros(Arc::new(Layout::of(&config)));
+        parameters.values.fill(1.0);
+        let gradient = vec![0.5; parameters.values.len()];
+        let settings = AdamWSettings {
+            beta1: 0.9,
+            beta2: 0.999,
+            epsilon: 1e-8,
+            weight_decay: 0.1,
+        };
+        let mut optimizer = AdamW::new(gradient.len());
+        optimizer.step(&settings, 0.01, 1.0, &mut parameters, &gradient);
+        let norm = parameters.get("model.norm.weight").unwrap()[0];
+        let matrix = parameters.get("model.embed_tokens.weight").unwrap()[0];
+        assert!(
+            (norm - 0.99).abs() < 1e-6 && (matrix - 0.989).abs() < 1e-6,
+            "{norm} {matrix}"
+        );
+    }
+
+    #[test]
+    fn norm_of_ones_is_the_root_of_their_number() {
+        assert_eq!(global_norm(&vec![1.0; 40_000]), 200.0);
+    }
+}

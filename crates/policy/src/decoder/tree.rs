@@ -1,0 +1,120 @@
+//! Groups of one trunk and its branches, flattened into rows.
+
+/// One problem's tokens: the trunk is prompt and reference solution, the branches were sampled from it.
+#[derive(Clone, Debug)]
+pub struct TreeGroup<'a> {
+    /// Prompt, then as much of the solution as any branch forks from (or as is trained).
+    pub trunk: &'a [u32],
+    /// Tokens of the prompt; they are never predicted. At least 1.
+    pub prompt_tokens: usize,
+    /// Branches.
+    pub branches: Vec<TreeBranch<'a>>,
+}
+
+/// The sequence `trunk[..fork] ++ tokens`.
+#[derive(Clone, Copy, Debug)]
+pub struct TreeBranch<'a> {
+    /// Trunk tokens in front, `prompt_tokens..=trunk.len()`.
+    pub fork: usize,
+    /// Sampled tokens; may be empty.
+    pub tokens: &'a [u32],
+}
+
+impl TreeGroup<'_> {
+    /// Predicted tokens: the trunk's beyond the prompt, then each branch's.
+    pub fn slots(&self) -> usize {
+        self.trunk.len() - self.prompt_tokens
+            + self.branches.iter().map(|b| b.tokens.len()).sum::<usize>()
+    }
+
+    /// Rows that run through the model: the trunk and every branch without its last token, which
+    /// predicts nothing.
+    pub fn rows(&self) -> usize {
+        self.trunk.len()
+            + self
+                .branches
+                .iter()
+                .map(|b| b.tokens.len().saturating_sub(1))
+                .sum::<usize>()
+    }
+}
+
+/// A run of rows that follow each other: a trunk, or a branch.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Segment {
+    /// First row of the segment.
+    pub(crate) first: usize,
+    /// Rows.
+    pub(crate) rows: usize,
+    /// First row of its trunk.
+    pub(crate) trunk: usize,
+    /// Trunk rows it sees; 0 for a trunk itself.
+    pub(crate) fork: usize,
+}
+
+/// Rows, segments and slots of a micro-batch.
+pub(crate) struct Rows {
+    pub(crate) tokens: Vec<u32>,
+    pub(crate) positions: Vec<usize>,
+    /// Segments of each group, trunk first.
+    pub(crate) groups: Vec<Vec<Segment>>,
+    /// (row that predicts, predicted token, slot), sorted by row.
+    pub(crate) targets: Vec<(usize, u32, usize)>,
+    pub(crate) slots: usize,
+}
+
+impl Rows {
+    pub(crate) fn of(groups: &[TreeGroup<'_>]) -> Self {
+        let mut rows = Self {
+            tokens: Vec::new(),
+            positions: Vec::new(),
+            groups: Vec::new(),
+            targets: Vec::new(),
+            slots: 0,
+        };
+        for group in groups {
+            let trunk = rows.tokens.len();
+            rows.tokens.extend_from_slice(group.trunk);
+            rows.positions.extend(0..group.trunk.len());
+            let mut segments = vec![Segment {
+                first: trunk,
+                rows: group.trunk.len(),
+                trunk,
+                fork: 0,
+            }];
+            for position in group.prompt_tokens..group.trunk.len() {
+                rows.target(trunk + position - 1, group.trunk[position]);
+            }
+            for branch in &group.branches {
+                let first = rows.tokens.len();
+                let inputs = branch.tokens.len().saturating_sub(1);
+                rows.tokens.extend_from_slice(&branch.tokens[..inputs]);
+                rows.positions.extend(branch.fork..branch.fork + inputs);
+                segments.push(Segment {
+                    first,
+                    rows: inputs,
+                    trunk,
+                    fork: branch.fork,
+                });
+                for (t, &token) in branch.tokens.iter().enumerate() {
+                    rows.target(
+                        if t == 0 {
+                            trunk + branch.fork - 1
+                        } else {
+                            first + t - 1
+                        },
+                        token,
+                    );
+                }
+            }
+            rows.groups.push(segments);
+        }
+        rows.targets.sort_by_key(|&(row, _, slot)| (row, slot));
+        rows
+    }
+
+    fn target(&mut self, row: usize, token: u32) {
+        self.targets.push((row, token, self.slots));
+        self.slots += 1;
+    }
+}

@@ -1,0 +1,159 @@
+//! Exponentials, log-sum-exp and entropy with fixed order of summation.
+
+use super::multiversion;
+
+/// Independent partial sums; part of the definition of every sum here.
+const LANES: usize = 16;
+
+/// e^x in float32 within 2 units in the last place for x in [-87, 88], written without branches so that
+/// it vectorises; below it gives 0, above it grows without overflow to infinity being exact.
+#[inline(always)]
+pub fn exp(x: f32) -> f32 {
+    let clamped = x.clamp(-87.0, 88.0);
+    let power = (clamped * std::f32::consts::LOG2_E + 12_582_912.0) - 12_582_912.0;
+    // ln 2 in two parts, so that the remainder is exact.
+    let r = (clamped - power * 0.693_359_4) - power * -2.121_944_4e-4;
+    let mut p = 1.987_569_1e-4;
+    p = p * r + 1.398_199_9e-3;
+    p = p * r + 8.333_452e-3;
+    p = p * r + 4.166_579_6e-2;
+    p = p * r + 1.666_666_5e-1;
+    p = p * r + 0.5;
+    let value = p * r * r + r + 1.0;
+    let scale = f32::from_bits(((power as i32 + 127) << 23) as u32);
+    if x < -87.0 { 0.0 } else { value * scale }
+}
+
+/// The sum of the lanes, in a fixed order.
+#[inline(always)]
+fn total(lanes: [f32; LANES]) -> f32 {
+    lanes.iter().sum()
+}
+
+multiversion! {
+    /// Largest element; `-inf` for none.
+    pub fn maximum(values: &[f32]) -> f32 {
+        let mut lanes = [f32::NEG_INFINITY; LANES];
+        let chunks = values.chunks_exact(LANES);
+        let rest = chunks.remainder();
+        for chunk in chunks {
+            for (lane, &v) in lanes.iter_mut().zip(chunk) {
+                *lane = if v > *lane { v } else { *lane };
+            }
+        }
+        lanes.iter().chain(rest).fold(f32::NEG_INFINITY, |m, &v| if v > m { v } else { m })
+    }
+}
+
+multiversion! {
+    fn sum_exp(values: &[f32], maximum: f32) -> f32 {
+        let mut lanes = [0.0f32; LANES];
+        let chunks = values.chunks_exact(LANES);
+        let rest = chunks.remainder();
+        for chunk in chunks {
+            for (lane, &v) in lanes.iter_mut().zip(chunk) {
+                *lane += exp(v - maximum);
+            }
+        }
+        total(lanes) + rest.iter().map(|&v| exp(v - maximum)).sum::<f32>()
+    }
+}
+
+multiversion! {
+    /// Divides logits by the sampling temperature; 1 leaves every bit as it is.
+    pub fn scale_by_temperature(logits: &mut [f32], temperature: f32) {
+        if temperature != 1.0 {
+            let inverse = 1.0 / temperature;
+            for logit in logits {
+                *logit *= inverse;
+            }
+        }
+    }
+}
+
+/// ln of the sum of e^logit; the log-prob of token v is `logits[v] - log_sum_exp(logits)`.
+pub fn log_sum_exp(logits: &[f32]) -> f32 {
+    let maximum = maximum(logits);
+    maximum + sum_exp(logits, maximum).ln()
+}
+
+multiversion! {
+    /// Entropy in nats of the distribution whose log-sum-exp is given.
+    pub fn entropy(logits: &[f32], log_sum_exp: f32) -> f32 {
+        let mut lanes = [0.0f32; LANES];
+        let chunks = logits.chunks_exact(LANES);
+        let rest = chunks.remainder();
+        for chunk in chunks {
+            for (lane, &v) in lanes.iter_mut().zip(chunk) {
+                let logprob = v - log_sum_exp;
+                *lane -= exp(logprob) * logprob.max(-100.0);
+            }
+        }
+        let tail: f32 = rest.iter().map(|&v| -exp(v - log_sum_exp) * (v - log_sum_exp).max(-100.0)).sum();
+        total(lanes) + tail
+    }
+}
+
+multiversion! {
+    /// Softmax in place.
+    pub fn softmax(values: &mut [f32]) {
+        let mut largest = f32::NEG_INFINITY;
+        for &v in values.iter() {
+            largest = if v > largest { v } else { largest };
+        }
+        let mut sum = [0.0f32; LANES];
+        for chunk in values.chunks_mut(LANES) {
+            for (lane, v) in sum.iter_mut().zip(chunk) {
+                *v = exp(*v - largest);
+                *lane += *v;
+            }
+        }
+        let inverse = 1.0 / total(sum);
+        for v in values {
+            *v *= inverse;
+        }
+    }
+}
+
+multiversion! {
+    /// Turns one row of logits into the gradient of `sum_s g_s logprob(token_s) + e * entropy`:
+    /// `probability * (-total - e * (logprob + entropy))`; the caller adds each `g_s` at its token.
+    pub fn logits_gradient(logits: &mut [f32], log_sum_exp: f32, total: f32, entropy: f32, entropy_gradient: f32) {
+        for logit in logits {
+            let logprob = (*logit - log_sum_exp).max(-100.0);
+            *logit = exp(logprob) * (-total - entropy_gradient * (logprob + entropy));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exp_is_within_two_units_in_the_last_place() {
+        for i in -8600..8700 {
+            let x = i as f32 * 0.01;
+            let exact = f64::from(x).exp();
+            assert!((f64::from(exp(x)) / exact - 1.0).abs() < 2.5e-7, "{x}");
+        }
+        assert_eq!(exp(-1000.0), 0.0);
+        assert_eq!(exp(f32::NEG_INFINITY), 0.0);
+        assert_eq!(exp(0.0), 1.0);
+    }
+
+    #[test]
+    fn log_sum_exp_and_entropy_of_a_uniform_row() {
+        let row = vec![3.0f32; 1000];
+        let lse = log_sum_exp(&row);
+        assert!((lse - 3.0 - 1000f32.ln()).abs() < 1e-5);
+        assert!((entropy(&row, lse) - 1000f32.ln()).abs() < 1e-4);
+    }
+
+    #[test]
+    fn softmax_sums_to_one() {
+        let mut row: Vec<f32> = (0..37).map(|i| i as f32 * 0.3).collect();
+        softmax(&mut row);
+        assert!((row.iter().sum::<f32>() - 1.0).abs() < 1e-6);
+    }
+}

@@ -1,0 +1,347 @@
+//! Logits, log-probs, entropies, greedy continuations and every gradient of the golden models.
+
+use seele_policy::decoder::{
+    BranchCache, DecodeRow, Decoder, ScoreGradients, TreeBranch, TreeGroup, TrunkCache,
+};
+use seele_policy::model::Model;
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+
+fn golden() -> Option<PathBuf> {
+    let folder = std::env::var_os("SEELE_GOLDEN").map_or_else(
+        || concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/golden").into(),
+        PathBuf::from,
+    );
+    if folder.join("models").is_dir() {
+        return Some(folder);
+    }
+    eprintln!("skipped: no golden models in {}", folder.display());
+    None
+}
+
+fn ids(value: &Value) -> Vec<u32> {
+    value
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|v| v.as_u64().unwrap() as u32)
+        .collect()
+}
+
+fn numbers(value: &Value) -> Vec<f64> {
+    value
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|v| v.as_f64().unwrap())
+        .collect()
+}
+
+fn assert_close(what: &str, ours: &[f32], theirs: &[f64], bound: f64) {
+    assert_eq!(ours.len(), theirs.len(), "{what}");
+    let worst = ours
+        .iter()
+        .zip(theirs)
+        .map(|(a, b)| (f64::from(*a) - b).abs())
+        .fold(0.0, f64::max);
+    assert!(
+        worst <= bound,
+        "{what}: off by {worst:e}, allowed {bound:e}"
+    );
+}
+
+/// Float32 tensors of a safetensors file.
+fn tensors(path: &Path) -> std::collections::HashMap<String, Vec<f64>> {
+    let bytes = std::fs::read(path).unwrap();
+    let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let floats = |data: &[u8]| {
+        data.chunks_exact(4)
+            .map(|b| f64::from(f32::from_le_bytes(b.try_into().unwrap())))
+            .collect()
+    };
+    file.tensors()
+        .into_iter()
+        .map(|(name, view)| (name, floats(view.data())))
+        .collect()
+}
+
+fn each_model(check: impl Fn(&str, &Model, &Decoder, &Value, &Path)) {
+    let Some(folder) = golden() else { return };
+    let mut seen = 0;
+    for entry in std::fs::read_dir(folder.join("models")).unwrap() {
+        let path = entry.unwrap().path();
+        if !path.is_dir() {
+            continue;
+        }
+        let model = Model::load(&path).unwrap();
+        let decoder = Decoder::new(&model.config, &model.parameters);
+        let fixture =
+            serde_json::from_str(&std::fs::read_to_string(path.join("fixture.json")).unwrap())
+                .unwrap();
+        check(
+            &path.display().to_string(),
+            &model,
+            &decoder,
+            &fixture,
+            &path,
+        );
+        seen += 1;
+    }
+    assert!(seen > 0, "the folder of golden models is empty");
+}
+
+/// Greedy tokens and their log-probs after `prompt`, with the cache.
+fn greedy(decoder: &Decoder, prompt: &[u32], tokens: usize) -> (Vec<u32>, Vec<f32>) {
+    let mut trunk = TrunkCache::new(decoder.config());
+    decoder.extend_trunk(&mut trunk, prompt);
+    let mut branch = BranchCache::new(decoder.config(), prompt.len());
+    let mut hidden = trunk.hidden(prompt.len() - 1).to_vec();
+    let (mut out, mut logprobs, mut logits) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..tokens {
+        decoder.logits(&hidden, &mut logits);
+        let best = (0..logits.len())
+            .max_by(|&a, &b| logits[a].total_cmp(&logits[b]))
+            .unwrap();
+        logprobs.push(logits[best] - seele_policy::kernels::softmax::log_sum_exp(&logits));
+        out.push(best as u32);
+        let mut rows = [DecodeRow {
+            trunk: &trunk,
+            branch: &mut branch,
+            token: best as u32,
+        }];
+        decoder.decode(&mut rows, &mut hidden);
+    }
+    (out, logprobs)
+}
+
+#[test]
+fn logits_with_and_without_cache_equal_the_reference() {
+    each_model(|name, _, decoder, fixture, path| {
+        let reference = tensors(&path.join("fixture.safetensors"));
+        for (i, sequence) in fixture["sequences"].as_array().unwrap().iter().enumerate() {
+            let ids = ids(&sequence["ids"]);
+            let expected = &reference[&format!("logits.{i}")];
+            let (mut whole, mut logits) = (TrunkCache::new(decoder.config()), Vec::new());
+            decoder.extend_trunk(&mut whole, &ids);
+            let hidden: Vec<f32> = (0..ids.len())
+                .flat_map(|t| whole.hidden(t).to_vec())
+                .collect();
+            decoder.logits(&hidden, &mut logits);
+            assert_close(&format!("{name} logits.{i}"), &logits, expected, 2e-4);
+
+            let mut trunk = TrunkCache::new(decoder.config());
+            decoder.extend_trunk(&mut trunk, &ids[..1]);
+            let mut branch = BranchCache::new(decoder.config(), 1);
+            let (mut stepwise, mut hidden) = (trunk.hidden(0).to_vec(), Vec::new());
+            for &token in &ids[1..] {
+                let mut rows = [DecodeRow {
+                    trunk: &trunk,
+                    branch: &mut branch,
+                    token,
+                }];
+                decoder.decode(&mut rows, &mut hidden);
+                stepwise.extend_from_slice(&hidden);
+            }
+            let whole: Vec<f32> = (0..ids.len())
+                .flat_map(|t| whole.hidden(t).to_vec())
+                .collect();
+            assert_eq!(
+                stepwise, whole,
+                "{name}: one token at a time has the same bits as one pass"
+            );
+        }
+    });
+}
+
+#[test]
+fn greedy_continuations_equal_the_reference() {
+    each_model(|name, _, decoder, fixture, _| {
+        for sequence in fixture["sequences"].as_array().unwrap() {
+            let expected = ids(&sequence["greedy_ids"]);
+            let (tokens, logprobs) = greedy(decoder, &ids(&sequence["ids"]), expected.len());
+            assert_eq!(tokens, expected, "{name}");
+            assert_close(
+                &format!("{name} greedy"),
+                &logprobs,
+                &numbers(&sequence["greedy_logprobs"]),
+                1e-4,
+            );
+        }
+    });
+}
+
+#[test]
+fn scores_and_every_gradient_equal_the_reference() {
+    each_model(|name, model, decoder, fixture, path| {
+        let reference = tensors(&path.join("fixture.safetensors"));
+        let sequences = fixture["sequences"].as_array().unwrap();
+        let tokens: Vec<Vec<u32>> = sequences.iter().map(|s| ids(&s["ids"])).collect();
+        let masks: Vec<f32> = sequences
+            .iter()
+            .flat_map(|s| numbers(&s["mask"]))
+            .map(|m| m as f32)
+            .collect();
+        let expected: Vec<f64> = sequences
+            .iter()
+            .flat_map(|s| numbers(&s["logprobs"]))
+            .collect();
+        // As trunks alone, and as a one-token trunk with the rest on a branch.
+        for branched in [false, true] {
+            let groups: Vec<TreeGroup<'_>> = tokens
+                .iter()
+                .map(|ids| TreeGroup {
+                    trunk: if branched { &ids[..1] } else { ids },
+                    prompt_tokens: 1,
+                    branches: if branched {
+                        vec![TreeBranch {
+                            fork: 1,
+                            tokens: &ids[1..],
+                        }]
+                    } else {
+                        vec![]
+                    },
+                })
+                .collect();
+            let mut gradient = vec![0.0; model.parameters.values.len()];
+            let scores = decoder
+                .train(&groups, 1.0, &mut gradient, |_| {
+                    let logprobs = masks.iter().map(|m| -m).collect();
+                    Ok::<_, ()>(ScoreGradients {
+                        logprobs,
+                        entropies: vec![],
+                    })
+                })
+                .unwrap();
+            assert_close(
+                &format!("{name} log-probs"),
+                &scores.logprobs,
+                &expected,
+                1e-4,
+            );
+            let entropies: Vec<f64> = sequences
+                .iter()
+                .flat_map(|s| {
+                    let e = numbers(&s["entropy"]);
+                    e[..e.len() - 1].to_vec()
+                })
+                .collect();
+            assert_close(
+                &format!("{name} entropies"),
+                &scores.entropies,
+                &entropies,
+                1e-4,
+            );
+            let loss: f64 = scores
+                .logprobs
+                .iter()
+                .zip(&masks)
+                .map(|(l, m)| -f64::from(l * m))
+                .sum();
+            let expected_loss = fixture["sft_loss"].as_f64().unwrap();
+            assert!(
+                (loss / expected_loss - 1.0).abs() < 1e-5,
+                "{name}: loss {loss}, expected {expected_loss}"
+            );
+            for spec in model.parameters.layout().tensors() {
+                let expected = &reference[&format!("grad.{}", spec.name)];
+                let largest = expected.iter().fold(0.0f64, |m, g| m.max(g.abs()));
+                assert!(largest > 0.0);
+                assert_close(
+                    &format!("{name} {}", spec.name),
+                    &gradient[spec.range()],
+                    expected,
+                    1e-4 * largest,
+                );
+            }
+        }
+        let cool: Vec<f64> = sequences
+            .iter()
+            .flat_map(|s| numbers(&s["logprobs_temperature_0_7"]))
+            .collect();
+        let groups: Vec<TreeGroup<'_>> = tokens
+            .iter()
+            .map(|ids| TreeGroup {
+                trunk: ids,
+                prompt_tokens: 1,
+                branches: vec![],
+            })
+            .collect();
+        assert_close(
+            &format!("{name} at 0.7"),
+            &decoder.evaluate(&groups, 0.7).logprobs,
+            &cool,
+            1.5e-4,
+        );
+    });
+}
+
+#[test]
+fn smollm2_gives_the_recorded_numbers() {
+    let Some(folder) = golden() else { return };
+    let file = std::env::var_os("SEELE_SMOLLM2").map_or_else(
+        || {
+            concat!(
+                env!("CARGO_MANIFEST_DIR"),
+                "/../../models/smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+            )
+            .into()
+        },
+        PathBuf::from,
+    );
+    if !file.is_file() {
+        eprintln!(
+            "skipped: no {} (scripts/smollm2.sh fetches it)",
+            file.display()
+        );
+        return;
+    }
+    let model = Model::load(&file).unwrap();
+    let decoder = Decoder::new(&model.config, &model.parameters);
+    let cases: Value =
+        serde_json::from_str(&std::fs::read_to_string(folder.join("smollm2.json")).unwrap())
+            .unwrap();
+    for case in cases["prompts"].as_array().unwrap() {
+        for kind in ["plain", "chat"] {
+            // A prompt holds both kinds, or is one of them.
+            let case = if case[kind].is_object() {
+                &case[kind]
+            } else {
+                case
+            };
+            let prompt = ids(&case["ids"]);
+            let safe = case["greedy_safe_tokens"].as_u64().unwrap() as usize;
+            let (tokens, _) = greedy(&decoder, &prompt, safe);
+            assert_eq!(tokens, ids(&case["greedy_ids"])[..safe]);
+            let continuation = ids(&case["continuation_ids"]);
+            let group = TreeGroup {
+                trunk: &prompt,
+                prompt_tokens: prompt.len(),
+                branches: vec![TreeBranch {
+                    fork: prompt.len(),
+                    tokens: &continuation,
+                }],
+            };
+            let scores = decoder.evaluate(&[group], 1.0);
+            assert_close(
+                "continuation",
+                &scores.logprobs,
+                &numbers(&case["continuation_logprobs"]),
+                5e-4,
+            );
+            let sum: f64 = scores.logprobs.iter().map(|&l| f64::from(l)).sum();
+            assert!((sum - case["continuation_sum_logprob"].as_f64().unwrap()).abs() < 2e-3);
+            let mut trunk = TrunkCache::new(&model.config);
+            decoder.extend_trunk(&mut trunk, &prompt);
+            let mut logits = Vec::new();
+            decoder.logits(trunk.hidden(prompt.len() - 1), &mut logits);
+            let top: Vec<f32> = ids(&case["top5_ids"])
+                .iter()
+                .map(|&i| logits[i as usize])
+                .collect();
+            assert_close("top logits", &top, &numbers(&case["top5_logits"]), 1e-3);
+            if !case.get(kind).is_some_and(Value::is_object) {
+                break;
+            }
+        }
+    }
+}

@@ -1,0 +1,256 @@
+//! A tree of branches computes what its sequences compute alone, and gradients are derivatives.
+
+use seele_policy::config::{Family, ModelConfig};
+use seele_policy::decoder::{
+    BranchCache, DecodeRow, Decoder, ScoreGradients, TreeBranch, TreeGroup, TrunkCache,
+};
+use seele_policy::parameters::Parameters;
+use seele_random::Key;
+
+fn config() -> ModelConfig {
+    ModelConfig {
+        family: Family::Qwen3,
+        vocab_size: 40,
+        hidden_size: 24,
+        intermediate_size: 40,
+        layers: 2,
+        heads: 4,
+        kv_heads: 2,
+        head_dim: 8,
+        rms_norm_eps: 1e-6,
+        rope_theta: 10_000.0,
+        rope_scaling: None,
+        max_position_embeddings: 128,
+        tied: true,
+        qkv_bias: true,
+        qk_norm: true,
+        bos_token_id: None,
+        eos_token_ids: vec![1],
+    }
+}
+
+/// Weights large enough that attention and norms matter.
+fn parameters(config: &ModelConfig) -> Parameters {
+    let mut parameters = Parameters::random(config, Key::new(1));
+    for (i, value) in parameters.values.iter_mut().enumerate() {
+        *value = *value * 8.0 + 0.05 * Key::new(2).with(i as u64).normal() as f32;
+    }
+    parameters
+}
+
+fn tokens(len: usize, key: u64) -> Vec<u32> {
+    (0..len)
+        .map(|i| Key::new(key).with(i as u64).below(40) as u32)
+        .collect()
+}
+
+/// Prompt of 5, solution of 9; forks at the prompt's end, inside and at the trunk's end; an empty branch.
+fn branches() -> Vec<(usize, Vec<u32>)> {
+    vec![
+        (5, tokens(6, 11)),
+        (9, tokens(1, 12)),
+        (9, tokens(7, 13)),
+        (14, tokens(3, 14)),
+        (11, vec![]),
+        (5, tokens(2, 15)),
+    ]
+}
+
+/// A weight for each slot's log-prob and entropy, so that every gradient is exercised.
+fn weights(slots: usize) -> ScoreGradients {
+    let draw = |key| {
+        (0..slots)
+            .map(|i| Key::new(key).with(i as u64).normal() as f32)
+            .collect()
+    };
+    ScoreGradients {
+        logprobs: draw(21),
+        entropies: draw(22),
+    }
+}
+
+#[test]
+fn a_tree_equals_its_sequences_alone() {
+    let (config, trunk) = (config(), tokens(14, 10));
+    let parameters = parameters(&config);
+    let decoder = Decoder::new(&config, &parameters);
+    let branches = branches();
+    let tree = TreeGroup {
+        trunk: &trunk,
+        prompt_tokens: 5,
+        branches: branches
+            .iter()
+            .map(|(fork, tokens)| TreeBranch {
+                fork: *fork,
+                tokens,
+            })
+            .collect(),
+    };
+    let slopes = weights(tree.slots());
+    let mut gradient = vec![0.0; parameters.values.len()];
+    let scores = decoder
+        .train(std::slice::from_ref(&tree), 0.8, &mut gradient, |_| {
+            Ok::<_, ()>(slopes.clone())
+        })
+        .unwrap();
+
+    // Each part alone: the trunk's own tokens, then each branch as a sequence without company.
+    let mut expected = vec![0.0; gradient.len()];
+    let mut slot = 0;
+    let mut alone = |group: TreeGroup<'_>, skip: usize| {
+        let own = group.slots() - skip;
+        let range = slot..slot + own;
+        let part = decoder
+            .train(&[group], 0.8, &mut expected, |_| {
+                let pad =
+                    |values: &[f32]| [vec![0.0; skip], values[range.clone()].to_vec()].concat();
+                Ok::<_, ()>(ScoreGradients {
+                    logprobs: pad(&slopes.logprobs),
+                    entropies: pad(&slopes.entropies),
+                })
+            })
+            .unwrap();
+        assert_eq!(
+            part.logprobs[skip..],
+            scores.logprobs[range.clone()],
+            "the same bits"
+        );
+        assert_eq!(part.entropies[skip..], scores.entropies[range]);
+        slot += own;
+    };
+    alone(
+        TreeGroup {
+            trunk: &trunk,
+            prompt_tokens: 5,
+            branches: vec![],
+        },
+        0,
+    );
+    for (fork, tokens) in &branches {
+        let branch = TreeBranch {
+            fork: *fork,
+            tokens,
+        };
+        alone(
+            TreeGroup {
+                trunk: &trunk[..*fork],
+                prompt_tokens: *fork,
+                branches: vec![branch],
+            },
+            0,
+        );
+    }
+    let largest = expected.iter().fold(0.0f32, |m, g| m.max(g.abs()));
+    for (ours, theirs) in gradient.iter().zip(&expected) {
+        assert!((ours - theirs).abs() < 2e-5 * largest, "{ours} {theirs}");
+    }
+}
+
+#[test]
+fn gradients_are_derivatives() {
+    let (config, trunk) = (config(), tokens(14, 10));
+    let mut parameters = parameters(&config);
+    let branches = branches();
+    let tree = [TreeGroup {
+        trunk: &trunk,
+        prompt_tokens: 5,
+        branches: branches
+            .iter()
+            .map(|(fork, tokens)| TreeBranch {
+                fork: *fork,
+                tokens,
+            })
+            .collect(),
+    }];
+    let slopes = weights(tree[0].slots());
+    let loss = |parameters: &Parameters| -> f64 {
+        let scores = Decoder::new(&config, parameters).evaluate(&tree, 0.8);
+        let sum = |values: &[f32], slopes: &[f32]| -> f64 {
+            values
+                .iter()
+                .zip(slopes)
+                .map(|(v, s)| f64::from(*v) * f64::from(*s))
+                .sum()
+        };
+        sum(&scores.logprobs, &slopes.logprobs) + sum(&scores.entropies, &slopes.entropies)
+    };
+    let mut gradient = vec![0.0; parameters.values.len()];
+    Decoder::new(&config, &parameters)
+        .train(&tree, 0.8, &mut gradient, |_| Ok::<_, ()>(slopes.clone()))
+        .unwrap();
+    for spec in parameters.layout().clone().tensors() {
+        // Along the gradient of one tensor the loss must rise by its squared norm.
+        let range = spec.range();
+        let norm = gradient[range.clone()]
+            .iter()
+            .map(|g| f64::from(*g).powi(2))
+            .sum::<f64>()
+            .sqrt();
+        assert!(norm > 1e-4, "{} has no gradient", spec.name);
+        let start = parameters.values[range.clone()].to_vec();
+        let step = 2e-3;
+        let mut at = |sign: f64| {
+            for (i, value) in start.iter().enumerate() {
+                parameters.values[spec.offset + i] =
+                    value + (sign * step * f64::from(gradient[spec.offset + i]) / norm) as f32;
+            }
+            loss(&parameters)
+        };
+        let slope = (at(1.0) - at(-1.0)) / (2.0 * step);
+        parameters.values[range].copy_from_slice(&start);
+        assert!(
+            (slope / norm - 1.0).abs() < 0.01,
+            "{}: slope {slope}, norm {norm}",
+            spec.name
+        );
+    }
+}
+
+#[test]
+fn decoding_one_token_at_a_time_gives_the_trainers_bits() {
+    let (config, trunk) = (config(), tokens(14, 10));
+    let decoder = Decoder::new(&config, &parameters(&config));
+    let mut cache = TrunkCache::new(&config);
+    decoder.extend_trunk(&mut cache, &trunk[..9]);
+    decoder.extend_trunk(&mut cache, &trunk[9..]);
+    for (fork, tokens) in branches() {
+        let tree = TreeGroup {
+            trunk: &trunk,
+            prompt_tokens: 14,
+            branches: vec![],
+        };
+        assert_eq!(tree.slots(), 0);
+        let branch = TreeBranch {
+            fork,
+            tokens: &tokens,
+        };
+        let scores = decoder.evaluate(
+            &[TreeGroup {
+                trunk: &trunk,
+                prompt_tokens: 5,
+                branches: vec![branch],
+            }],
+            1.0,
+        );
+        let trained = &scores.logprobs[trunk.len() - 5..];
+        let (mut own, mut hidden, mut logits) = (
+            BranchCache::new(&config, fork),
+            cache.hidden(fork - 1).to_vec(),
+            vec![],
+        );
+        for (t, &token) in tokens.iter().enumerate() {
+            decoder.logits(&hidden, &mut logits);
+            let logprob =
+                logits[token as usize] - seele_policy::kernels::softmax::log_sum_exp(&logits);
+            assert_eq!(logprob, trained[t], "fork {fork}, token {t}");
+            decoder.decode(
+                &mut [DecodeRow {
+                    trunk: &cache,
+                    branch: &mut own,
+                    token,
+                }],
+                &mut hidden,
+            );
+        }
+    }
+}
