@@ -246,6 +246,8 @@ impl Judge<'_> {
             (Node::Based { .. }, _) | (_, Node::Based { .. }) => {
                 Ok(Outcome::Unequal(Reason::DifferentKind))
             }
+            // Words that were not the same words.
+            (Node::Text(_), _) | (_, Node::Text(_)) => Ok(Outcome::Unequal(Reason::DifferentText)),
             _ => match self.matrices(gold, answer)? {
                 Some(outcome) => Ok(outcome),
                 None => self.quantities(gold, answer),

@@ -46,7 +46,7 @@ impl Parser<'_, '_> {
                 let base = self.base_script()?;
                 self.based(&digits, base)
             }
-            Kind::Letter | Kind::Name(_) | Kind::Accent(_) => self.symbol(),
+            Kind::Letter | Kind::Name(_) | Kind::Macro | Kind::Accent(_) => self.symbol(),
             Kind::Word => self.word(),
             Kind::Text => self.text_atom(),
             Kind::Constant(constant) => {
@@ -99,6 +99,11 @@ impl Parser<'_, '_> {
             Some(Kind::Name(name)) => {
                 self.at += 1;
                 name.to_owned()
+            }
+            Some(Kind::Macro) => {
+                let name = self.slice(0).to_owned();
+                self.at += 1;
+                name
             }
             Some(Kind::Accent(accent)) => {
                 self.at += 1;
@@ -179,32 +184,13 @@ impl Parser<'_, '_> {
     /// Reads the subscript after `_`: appended to the name when it is a name or number itself, else
     /// returned as an expression.
     fn subscript(&mut self, name: &mut String) -> Result<Option<NodeId>, Unreadable> {
-        let is_plain = |kind: Kind| {
-            matches!(
-                kind,
-                Kind::Number
-                    | Kind::Letter
-                    | Kind::Name(_)
-                    | Kind::Word
-                    | Kind::Text
-                    | Kind::Comma
-                    | Kind::Plus
-                    | Kind::Minus
-                    | Kind::Times
-                    | Kind::Constant(_)
-                    | Kind::Function(_)
-            )
-        };
         name.push('_');
         if self.peek() != Some(Kind::GroupOpen) {
             if self.is_bound_letter(0) {
                 name.pop();
                 return self.argument().map(Some);
             }
-            if !self
-                .peek()
-                .is_some_and(|kind| is_plain(kind) && !matches!(kind, Kind::Comma))
-            {
+            if !self.peek().is_some_and(is_name_part) {
                 return Err(Unreadable);
             }
             name.push_str(self.slice(0).trim_matches([' ', '~']));
@@ -213,12 +199,10 @@ impl Parser<'_, '_> {
         }
         // A group without operators between its tokens is a name: `c_{1}`, `\lambda_{red}`, `a_{n,k}`.
         let mut length = 1;
-        while self.peek_at(length).is_some_and(|kind| {
-            matches!(
-                kind,
-                Kind::Number | Kind::Letter | Kind::Name(_) | Kind::Word | Kind::Text | Kind::Comma
-            )
-        }) {
+        while self
+            .peek_at(length)
+            .is_some_and(|kind| is_name_part(kind) || kind == Kind::Comma)
+        {
             length += 1;
         }
         let names_bound = (1..length).any(|ahead| self.is_bound_letter(ahead));
@@ -733,6 +717,21 @@ impl Parser<'_, '_> {
             .tree
             .push(Node::Bound(Binder::Integral, variable, kids)))
     }
+}
+
+/// Tokens that a subscript can consist of without being an expression.
+fn is_name_part(kind: Kind) -> bool {
+    matches!(
+        kind,
+        Kind::Number
+            | Kind::Letter
+            | Kind::Name(_)
+            | Kind::Macro
+            | Kind::Word
+            | Kind::Text
+            | Kind::Constant(_)
+            | Kind::Function(_)
+    )
 }
 
 /// What `f^{-1}` means for a function.

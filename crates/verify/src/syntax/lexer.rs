@@ -382,7 +382,11 @@ impl Lexer<'_> {
                 if let Some(kind) = word_named(name) {
                     return self.push(kind, 1 + name_length);
                 }
-                Err(Unreadable)
+                // An unknown macro without an argument is as good as a symbol.
+                if self.peek(1 + name_length) == b'{' {
+                    return Err(Unreadable);
+                }
+                self.push(Kind::Macro, 1 + name_length)
             }
         }
     }

@@ -419,6 +419,7 @@ impl Parser<'_, '_> {
                 !differential && !membership
             }
             Kind::Name(_)
+            | Kind::Macro
             | Kind::Function(_)
             | Kind::Log
             | Kind::LogTen

@@ -12,6 +12,8 @@ pub(crate) enum Kind {
     Letter,
     /// A named symbol: a Greek letter or the like; its name is the static text.
     Name(&'static str),
+    /// A macro nobody knows, taken for a symbol.
+    Macro,
     /// Two or more letters in a row that are no known name.
     Word,
     /// The raw content of a text macro.
@@ -78,7 +80,7 @@ pub(crate) enum Kind {
     Difference,
     Dots,
     Dollar,
-    /// `\differentialD` and friends; a lone upright d.
+    /// `\not`, in front of a relation.
     Not,
 }
 
