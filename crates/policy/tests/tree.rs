@@ -188,7 +188,8 @@ fn gradients_are_derivatives() {
             .sqrt();
         assert!(norm > 1e-4, "{} has no gradient", spec.name);
         let start = parameters.values[range.clone()].to_vec();
-        let step = 2e-3;
+        // Small enough for the cubic term, large enough for float32.
+        let step = (0.3 / norm).min(4e-3);
         let mut at = |sign: f64| {
             for (i, value) in start.iter().enumerate() {
                 parameters.values[spec.offset + i] =
@@ -199,7 +200,7 @@ fn gradients_are_derivatives() {
         let slope = (at(1.0) - at(-1.0)) / (2.0 * step);
         parameters.values[range].copy_from_slice(&start);
         assert!(
-            (slope / norm - 1.0).abs() < 0.01,
+            (slope / norm - 1.0).abs() < 0.02,
             "{}: slope {slope}, norm {norm}",
             spec.name
         );

@@ -5,7 +5,7 @@
 //! the rows are stored (cache or packed batch) nor on how the list is cut. No tokens x tokens matrix
 //! exists: one row of scores at a time.
 
-use super::elementwise::dot;
+use super::elementwise::{add_scaled, dot};
 use super::multiversion;
 use super::softmax::softmax;
 
@@ -122,27 +122,8 @@ pub fn attend_backward<'g>(
         let (part, row) = if j < trunk { (0, j) } else { (1, j - trunk) };
         let (dkey, dvalue) = gradient_rows(part, row);
         let slope = weight * (slope - mean) * scale;
-        spread(
-            slope,
-            weight,
-            query,
-            keys[part].row(row, width),
-            dout,
-            dquery,
-            dkey,
-            dvalue,
-        );
-    }
-}
-
-multiversion! {
-    fn spread(slope: f32, weight: f32, query: &[f32], key: &[f32], dout: &[f32], dquery: &mut [f32], dkey: &mut [f32], dvalue: &mut [f32]) {
-        for ((dq, k), (dk, q)) in dquery.iter_mut().zip(key).zip(dkey.iter_mut().zip(query)) {
-            *dq += slope * k;
-            *dk += slope * q;
-        }
-        for (dv, d) in dvalue.iter_mut().zip(dout) {
-            *dv += weight * d;
-        }
+        add_scaled(dquery, slope, keys[part].row(row, width));
+        add_scaled(dkey, slope, query);
+        add_scaled(dvalue, weight, dout);
     }
 }

@@ -192,6 +192,15 @@ multiversion! {
     }
 }
 
+multiversion! {
+    /// `y += scale * x`.
+    pub fn add_scaled(y: &mut [f32], scale: f32, x: &[f32]) {
+        for (y, x) in y.iter_mut().zip(x) {
+            *y += scale * x;
+        }
+    }
+}
+
 /// Adds `bias` to each row.
 pub fn add_bias(y: &mut [f32], bias: &[f32]) {
     each_row(y, bias.len(), |_, row| add(row, bias));
