@@ -2,8 +2,16 @@
 #![forbid(unsafe_code)]
 
 pub mod advantage;
+mod collect;
+pub mod error;
+mod evaluate;
+mod group;
 pub mod metrics;
 pub mod objective;
 pub mod optimizer_schedule;
 pub mod progress;
 pub mod recipe;
+mod step;
+mod supervised;
+pub mod trainer;
+mod update;

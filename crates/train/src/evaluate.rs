@@ -1,0 +1,149 @@
+//! Scoring of completions, and accuracy without hints on held-out problems.
+
+use crate::error::TrainError;
+use crate::metrics::EvalAccuracy;
+use crate::progress::{Observer, Phase};
+use crate::recipe::EncodedData;
+use rayon::prelude::*;
+use seele_data::Problem;
+use seele_policy::decoder::Decoder;
+use seele_policy::tokenizer::Tokenizer;
+use seele_random::Key;
+use seele_rollout::{BranchRequest, Finish, FinishedBranch, LocalEngine, RolloutEngine, Sampling};
+use seele_verify::reward::{Reward, RewardRequest, Score};
+use serde_json::{Map, Value};
+
+/// Turns token ids into scores.
+pub(crate) struct Grader<'a> {
+    pub(crate) tokenizer: &'a Tokenizer,
+    pub(crate) reward: &'a dyn Reward,
+    pub(crate) stop_tokens: &'a [u32],
+    pub(crate) max_new_tokens: usize,
+}
+
+impl Grader<'_> {
+    /// Scores the tokens that follow `hint`.
+    pub(crate) fn grade(
+        &self,
+        id: &str,
+        problem: &Problem,
+        hint: &str,
+        tokens: &[u32],
+        truncated: bool,
+    ) -> Result<Score, TrainError> {
+        let text = match tokens.split_last() {
+            Some((last, rest)) if self.stop_tokens.contains(last) => rest,
+            _ => tokens,
+        };
+        let completion = self.tokenizer.decode(text, true)?;
+        Ok(self.score(id, problem, hint, &completion, tokens.len(), truncated))
+    }
+
+    /// Scores a text that follows `hint`.
+    pub(crate) fn score(
+        &self,
+        id: &str,
+        problem: &Problem,
+        hint: &str,
+        completion: &str,
+        response_tokens: usize,
+        truncated: bool,
+    ) -> Score {
+        self.reward.score(&RewardRequest {
+            id,
+            problem: &problem.problem,
+            response: &format!("{hint}{completion}"),
+            completion,
+            ground_truth: &problem.answer,
+            extra: &columns(problem),
+            response_tokens,
+            max_response_tokens: self.max_new_tokens,
+            truncated,
+        })
+    }
+}
+
+/// Whether a score counts as right; a reward without a verdict says so by a value above 0.
+pub(crate) fn is_correct(score: &Score) -> bool {
+    let positive = || score.value.is_some_and(|value| value > 0.0);
+    score.correct().unwrap_or_else(positive)
+}
+
+/// The row's other columns with the options among them.
+fn columns(problem: &Problem) -> Map<String, Value> {
+    let mut columns = problem.extra.clone();
+    if !problem.choices.is_empty() {
+        columns.insert("choices".into(), problem.choices.clone().into());
+    }
+    columns
+}
+
+/// Greedy accuracy on every set.
+pub(crate) fn evaluate(
+    decoder: &Decoder,
+    sets: &[(String, EncodedData)],
+    grader: &Grader<'_>,
+    max_active_branches: usize,
+    step: usize,
+    observer: &mut dyn Observer,
+) -> Result<Vec<EvalAccuracy>, TrainError> {
+    let mut results = Vec::with_capacity(sets.len());
+    for (name, data) in sets {
+        observer.phase(step, Phase::Eval { set: name.clone() });
+        let correct = correct_answers(decoder, data, grader, max_active_branches, observer)
+            .map_err(|error| error.at_step(step))?;
+        results.push(EvalAccuracy {
+            name: name.clone(),
+            accuracy: correct as f64 / data.problems.len() as f64,
+            problems: data.problems.len(),
+        });
+    }
+    Ok(results)
+}
+
+fn correct_answers(
+    decoder: &Decoder,
+    data: &EncodedData,
+    grader: &Grader<'_>,
+    max_active_branches: usize,
+    observer: &mut dyn Observer,
+) -> Result<usize, TrainError> {
+    let sampling = Sampling {
+        temperature: 0.0,
+        max_new_tokens: grader.max_new_tokens,
+        stop_tokens: grader.stop_tokens.to_vec(),
+        ..Sampling::default()
+    };
+    let mut engine = LocalEngine::new(decoder, sampling, max_active_branches)?;
+    for (index, (_, encoded)) in data.problems.iter().enumerate() {
+        let trunk = engine.add_trunk(encoded.prompt_ids.clone())?;
+        engine.submit(BranchRequest {
+            trunk,
+            fork: encoded.prompt_ids.len(),
+            key: Key::new(0),
+            tag: index as u64,
+        })?;
+    }
+    let grade = |branch: &FinishedBranch| {
+        let (problem, _) = &data.problems[branch.tag as usize];
+        let truncated = branch.finish == Finish::Length;
+        let score = grader.grade(&problem.id, problem, "", &branch.tokens, truncated)?;
+        Ok::<_, TrainError>(usize::from(is_correct(&score)))
+    };
+    let (mut done, mut correct) = (0, 0);
+    while engine.pending() > 0 {
+        let finished = engine.step()?;
+        for branch in &finished {
+            engine.drop_trunk(branch.trunk);
+        }
+        let grades: Vec<usize> = finished.par_iter().map(grade).collect::<Result<_, _>>()?;
+        correct += grades.iter().sum::<usize>();
+        done += finished.len();
+        observer.tick(
+            done,
+            data.problems.len(),
+            engine.statistics().decoded_tokens,
+        );
+    }
+    Ok(correct)
+}

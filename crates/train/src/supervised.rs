@@ -1,0 +1,174 @@
+//! Supervised fine-tuning on reference solutions, before the first training step.
+
+use crate::error::TrainError;
+use crate::metrics::{MetricsLog, SftStepMetrics};
+use crate::progress::{Observer, Phase};
+use crate::recipe::{EncodedData, SftPlan};
+use crate::update::Learner;
+use seele_data::{EncodedProblem, JoinedProblems, join_encoded};
+use seele_policy::decoder::{ScoreGradients, TreeGroup};
+use seele_random::Key;
+use std::convert::Infallible;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+/// Draws problems in an order of its own for each pass over them.
+struct Order {
+    key: Key,
+    epoch: u64,
+    next: usize,
+    order: Vec<usize>,
+}
+
+impl Order {
+    fn new(problems: usize, key: Key) -> Self {
+        Self {
+            key,
+            epoch: 0,
+            next: 0,
+            order: key.with(0).permutation(problems),
+        }
+    }
+
+    fn peek(&mut self) -> usize {
+        if self.next == self.order.len() {
+            self.epoch += 1;
+            self.next = 0;
+            self.order = self.key.with(self.epoch).permutation(self.order.len());
+        }
+        self.order[self.next]
+    }
+
+    /// Problems for one sequence: as many as asked for, fewer where they would not fit the context.
+    fn sequence<'a>(
+        &mut self,
+        data: &'a EncodedData,
+        problems: usize,
+        context: usize,
+    ) -> Vec<&'a EncodedProblem> {
+        let mut chosen: Vec<&EncodedProblem> = Vec::with_capacity(problems);
+        let mut tokens = 0;
+        while chosen.len() < problems {
+            let (_, problem) = &data.problems[self.peek()];
+            tokens += problem.prompt_ids.len() + problem.solution_ids.len() + 1;
+            if tokens > context && !chosen.is_empty() {
+                break;
+            }
+            chosen.push(problem);
+            self.next += 1;
+        }
+        chosen
+    }
+}
+
+/// What the stage is made of.
+pub(crate) struct Supervised<'a> {
+    pub(crate) plan: &'a SftPlan,
+    pub(crate) data: &'a EncodedData,
+    pub(crate) end_token: u32,
+    pub(crate) tokens_per_microbatch: usize,
+    pub(crate) key: Key,
+}
+
+impl Supervised<'_> {
+    /// Runs the stage. `stop` ends it after a step.
+    pub(crate) fn run(
+        &self,
+        learner: &mut Learner,
+        log: &mut MetricsLog,
+        observer: &mut dyn Observer,
+        stop: &AtomicBool,
+    ) -> Result<(), TrainError> {
+        let plan = self.plan;
+        let context = learner.decoder.config().max_position_embeddings;
+        let mut order = Order::new(self.data.problems.len(), self.key);
+        for step in 1..=plan.steps {
+            if stop.load(Ordering::SeqCst) {
+                break;
+            }
+            let begun = Instant::now();
+            observer.phase(step, Phase::Sft);
+            let sequences: Vec<JoinedProblems> = (0..plan.sequences_per_step)
+                .map(|_| {
+                    let problems = order.sequence(self.data, plan.problems_per_sequence, context);
+                    join_encoded(problems, self.end_token)
+                })
+                .collect();
+            let learning_rate = plan
+                .learning_rate
+                .learning_rate(step as u64 - 1, plan.steps as u64);
+            let (loss, tokens_train) = self.gradient(learner, &sequences, observer);
+            let grad_norm = if loss.is_finite() {
+                learner.apply(learning_rate)
+            } else {
+                learner.gradient.fill(0.0);
+                f64::NAN
+            };
+            let metrics = SftStepMetrics {
+                step,
+                steps: plan.steps,
+                loss,
+                grad_norm,
+                learning_rate,
+                tokens_train,
+                time_step: begun.elapsed().as_secs_f64(),
+            };
+            log.append_sft(&metrics)?;
+            observer.sft_step_finished(&metrics);
+        }
+        learner.reset_optimizer();
+        Ok(())
+    }
+
+    /// Adds up the gradient of minus the mean log-likelihood of all targets; returns the loss and the
+    /// tokens that went through the model.
+    fn gradient(
+        &self,
+        learner: &mut Learner,
+        sequences: &[JoinedProblems],
+        observer: &mut dyn Observer,
+    ) -> (f64, u64) {
+        let is_target = |sequence: &JoinedProblems| {
+            let targets = sequence.is_target.iter().skip(1);
+            targets.filter(|&&target| target).count()
+        };
+        let share = 1.0 / sequences.iter().map(is_target).sum::<usize>().max(1) as f64;
+        let (mut loss, mut tokens) = (0.0, 0);
+        let mut rest = sequences;
+        while !rest.is_empty() {
+            let mut rows = 0;
+            let fitting = rest.iter().take_while(|sequence| {
+                rows += sequence.ids.len();
+                rows <= self.tokens_per_microbatch
+            });
+            let (batch, later) = rest.split_at(fitting.count().max(1));
+            rest = later;
+            let trees: Vec<TreeGroup<'_>> = batch
+                .iter()
+                .map(|sequence| TreeGroup {
+                    trunk: &sequence.ids,
+                    prompt_tokens: 1,
+                    branches: Vec::new(),
+                })
+                .collect();
+            let targets = || batch.iter().flat_map(|sequence| &sequence.is_target[1..]);
+            let outcome = learner
+                .decoder
+                .train(&trees, 1.0, &mut learner.gradient, |scores| {
+                    let mut gradients = ScoreGradients::default();
+                    for (&logprob, &target) in scores.logprobs.iter().zip(targets()) {
+                        let weight = if target { share } else { 0.0 };
+                        if target {
+                            loss -= share * f64::from(logprob);
+                        }
+                        gradients.logprobs.push(-weight as f32);
+                    }
+                    Ok::<_, Infallible>(gradients)
+                });
+            let Ok(_) = outcome;
+            tokens += trees.iter().map(|tree| tree.rows() as u64).sum::<u64>();
+            observer.tick(sequences.len() - rest.len(), sequences.len(), tokens);
+        }
+        (loss, tokens)
+    }
+}

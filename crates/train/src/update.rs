@@ -1,0 +1,232 @@
+//! Optimizer steps on a batch of groups.
+
+use crate::error::TrainError;
+use crate::group::{Group, by_group, micro_batches};
+use crate::objective::{
+    ImitationKind, KlPlacement, KlTokens, Objective, ObjectiveConfig, ObjectiveError, PrefixOld,
+    Statistics, Terms,
+};
+use crate::recipe::OptimizerConfig;
+use seele_policy::adamw::{AdamW, AdamWSettings, global_norm};
+use seele_policy::decoder::{Decoder, ScoreGradients, TokenScores, TreeGroup};
+use seele_policy::parameters::Parameters;
+
+/// The policy that is trained, with its optimizer.
+pub(crate) struct Learner {
+    pub(crate) parameters: Parameters,
+    pub(crate) decoder: Decoder,
+    pub(crate) optimizer: AdamW,
+    pub(crate) gradient: Vec<f32>,
+    settings: AdamWSettings,
+    max_grad_norm: Option<f64>,
+}
+
+impl Learner {
+    pub(crate) fn new(decoder: Decoder, parameters: Parameters, config: &OptimizerConfig) -> Self {
+        let len = parameters.values.len();
+        Self {
+            parameters,
+            decoder,
+            optimizer: AdamW::new(len),
+            gradient: vec![0.0; len],
+            settings: AdamWSettings {
+                beta1: config.beta1,
+                beta2: config.beta2,
+                epsilon: config.epsilon,
+                weight_decay: config.weight_decay,
+            },
+            max_grad_norm: config.max_grad_norm,
+        }
+    }
+
+    /// Forgets the moments, for a stage with another loss.
+    pub(crate) fn reset_optimizer(&mut self) {
+        self.optimizer = AdamW::new(self.parameters.values.len());
+    }
+
+    /// Clips the gathered gradient, takes the optimizer step and clears the gradient; returns the norm
+    /// before clipping. A norm that is not finite leaves the policy as it is.
+    pub(crate) fn apply(&mut self, learning_rate: f64) -> f64 {
+        let norm = global_norm(&self.gradient);
+        if norm.is_finite() {
+            let scale = match self.max_grad_norm {
+                Some(most) if norm > most => most / norm,
+                _ => 1.0,
+            };
+            self.optimizer.step(
+                &self.settings,
+                learning_rate,
+                scale,
+                &mut self.parameters,
+                &self.gradient,
+            );
+            self.decoder.update(&self.parameters);
+        }
+        self.gradient.fill(0.0);
+        norm
+    }
+}
+
+/// What one optimizer step did.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct UpdateReport {
+    pub(crate) loss: f64,
+    pub(crate) terms: Terms,
+    pub(crate) statistics: Statistics,
+    pub(crate) grad_norm: f64,
+    /// Sum and number behind the KL to the reference policy.
+    pub(crate) kl_sum: f64,
+    pub(crate) kl_tokens: f64,
+    /// Largest difference to the log-probs recorded while sampling.
+    pub(crate) logprob_gap: f64,
+    /// Rows that went forward and backward.
+    pub(crate) tokens: u64,
+    /// Whether a number that is not finite kept the optimizer from stepping.
+    pub(crate) skipped: bool,
+}
+
+/// One optimizer step on the objective over whole problems. `first` numbers the batch's first problem.
+pub(crate) fn update(
+    learner: &mut Learner,
+    config: &ObjectiveConfig,
+    groups: &[Group],
+    first: usize,
+    budget: Budget,
+    learning_rate: f64,
+) -> Result<UpdateReport, TrainError> {
+    let numbered = groups.iter().enumerate();
+    let trunks = numbered.map(|(index, group)| group.objective_trunk((first + index) as u64));
+    let mut objective = Objective::new(config.clone(), trunks.collect())?;
+    let batches = micro_batches(groups, budget.tokens_per_microbatch);
+    if objective.needs_all_logprobs_first() {
+        let mut all = TokenScores::default();
+        for batch in &batches {
+            let scores = learner.decoder.evaluate(&trees(batch), budget.temperature);
+            all.logprobs.extend(scores.logprobs);
+            all.entropies.extend(scores.entropies);
+        }
+        objective.prepare(&all.logprobs, Some(&all.entropies))?;
+    }
+
+    let mut report = UpdateReport::default();
+    let mut first_slot = 0;
+    for batch in batches {
+        let trees = trees(batch);
+        report.tokens += trees.iter().map(|tree| tree.rows() as u64).sum::<u64>();
+        let outcome = learner.decoder.train(
+            &trees,
+            budget.temperature,
+            &mut learner.gradient,
+            |scores| {
+                let evaluation =
+                    objective.evaluate(first_slot, &scores.logprobs, Some(&scores.entropies))?;
+                report.loss += evaluation.loss;
+                report.terms += evaluation.terms;
+                report.statistics += evaluation.statistics;
+                let narrow = |wide: Vec<f64>| wide.into_iter().map(|x| x as f32).collect();
+                Ok(ScoreGradients {
+                    logprobs: narrow(evaluation.grad_logprobs),
+                    entropies: narrow(evaluation.grad_entropies),
+                })
+            },
+        );
+        match outcome {
+            Ok(scores) => report.compare(batch, &scores),
+            Err(ObjectiveError::NotFinite { .. }) => return Ok(report.skip(learner)),
+            Err(error) => return Err(error.into()),
+        }
+        first_slot += trees.iter().map(TreeGroup::slots).sum::<usize>();
+    }
+    if !report.loss.is_finite() {
+        return Ok(report.skip(learner));
+    }
+    report.grad_norm = learner.apply(learning_rate);
+    report.skipped = !report.grad_norm.is_finite();
+    Ok(report)
+}
+
+/// How a batch goes through the model.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Budget {
+    pub(crate) tokens_per_microbatch: usize,
+    pub(crate) temperature: f32,
+}
+
+impl UpdateReport {
+    fn skip(mut self, learner: &mut Learner) -> Self {
+        learner.gradient.fill(0.0);
+        self.skipped = true;
+        self
+    }
+
+    /// Takes in how the trainer's log-probs differ from the recorded ones and the reference's (k3).
+    fn compare(&mut self, groups: &[Group], scores: &TokenScores) {
+        for (group, logprobs) in by_group(groups, scores) {
+            for (rollout, slots) in group.rollout_slots().filter(|(r, _)| !r.trace) {
+                let current = &logprobs[slots.clone()];
+                for (&now, &recorded) in current.iter().zip(&rollout.logprobs) {
+                    let gap = (f64::from(now) - f64::from(recorded)).abs();
+                    self.logprob_gap = self.logprob_gap.max(gap);
+                }
+                let reference = group.reference.get(slots).unwrap_or_default();
+                for (&now, &reference) in current.iter().zip(reference) {
+                    let difference = reference - f64::from(now);
+                    self.kl_sum += difference.exp_m1() - difference;
+                    self.kl_tokens += 1.0;
+                }
+            }
+        }
+    }
+}
+
+/// Log-probs under the reference policy for every token of every group.
+pub(crate) fn score_reference(reference: &Decoder, groups: &mut [Group], budget: Budget) {
+    score(reference, groups, budget, |group, logprobs| {
+        group.reference = logprobs;
+    });
+}
+
+/// Log-probs of the hints under the policy that sampled, where the objective reads them.
+pub(crate) fn score_hints(
+    decoder: &Decoder,
+    config: &ObjectiveConfig,
+    groups: &mut [Group],
+    budget: Budget,
+) {
+    let policy = &config.policy_loss;
+    let in_reward = config.needs_reference()
+        && config.kl.placement == KlPlacement::Reward
+        && config.kl.tokens == KlTokens::All;
+    if (policy.on_hint && policy.prefix_old == PrefixOld::Sampling) || in_reward {
+        score(decoder, groups, budget, |group, mut logprobs| {
+            logprobs.truncate(group.solution_tokens());
+            group.old_solution = logprobs;
+        });
+    }
+}
+
+fn score(
+    decoder: &Decoder,
+    groups: &mut [Group],
+    budget: Budget,
+    mut store: impl FnMut(&mut Group, Vec<f64>),
+) {
+    let mut found: Vec<Vec<f64>> = Vec::with_capacity(groups.len());
+    for batch in micro_batches(groups, budget.tokens_per_microbatch) {
+        let scores = decoder.evaluate(&trees(batch), budget.temperature);
+        let wide = |logprobs: &[f32]| logprobs.iter().map(|&x| f64::from(x)).collect();
+        found.extend(by_group(batch, &scores).map(|(_, logprobs)| wide(logprobs)));
+    }
+    for (group, logprobs) in groups.iter_mut().zip(found) {
+        store(group, logprobs);
+    }
+}
+
+fn trees(groups: &[Group]) -> Vec<TreeGroup<'_>> {
+    groups.iter().map(Group::tree).collect()
+}
+
+/// Whether the imitation term is minus a mean log-likelihood.
+pub(crate) fn imitates(config: &ObjectiveConfig) -> bool {
+    config.imitation.coef > 0.0 && config.imitation.kind != ImitationKind::Probability
+}

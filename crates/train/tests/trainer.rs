@@ -1,0 +1,146 @@
+//! Whole runs of a tiny model.
+
+use seele_train::metrics::{METRICS_FILE, MetricsRow, SFT_METRICS_FILE, read_metrics};
+use seele_train::recipe::Recipe;
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+
+const RECIPE: &str = r#"
+method = "seele"
+steps = 2
+[model.new]
+hidden_size = 16
+layers = 2
+heads = 2
+intermediate_size = 32
+max_position_embeddings = 96
+[data]
+template = "bare"
+arithmetic = { operations = { min = 2, max = 3 }, count = 40 }
+[sft]
+steps = 2
+sequences_per_step = 4
+problems_per_sequence = 2
+[sft.learning_rate]
+peak = 1e-3
+[rollout]
+problems_per_step = 4
+rollouts_per_problem = 6
+max_new_tokens = 12
+max_active_branches = 7
+[hint]
+rounds = 3
+[reward]
+extraction = "fallback"
+[update]
+problems_per_update = 2
+passes = 2
+tokens_per_microbatch = 100
+[eval.sets.easy]
+arithmetic = { operations = { min = 1, max = 1 }, count = 5 }
+"#;
+
+fn train(folder: &Path, overrides: &[&str]) -> Vec<MetricsRow> {
+    let file = folder.join("recipe.toml");
+    std::fs::write(&file, RECIPE).unwrap();
+    let overrides: Vec<String> = overrides.iter().map(ToString::to_string).collect();
+    let recipe = Recipe::load(&file, &overrides).unwrap();
+    let materials = recipe.open().unwrap();
+    let stop = AtomicBool::new(false);
+    seele_train::trainer::run(&recipe, materials, &mut (), &stop, folder).unwrap();
+    read_metrics(&folder.join(METRICS_FILE)).unwrap()
+}
+
+/// The log without what depends on the clock.
+fn without_times(folder: &Path) -> Vec<serde_json::Map<String, serde_json::Value>> {
+    let text = std::fs::read_to_string(folder.join(METRICS_FILE)).unwrap();
+    let line = |line: &str| {
+        let mut map: serde_json::Map<String, serde_json::Value> =
+            serde_json::from_str(line).unwrap();
+        map.retain(|key, _| !key.starts_with("time/"));
+        map
+    };
+    text.lines().map(line).collect()
+}
+
+#[test]
+fn a_run_logs_every_measurement_and_saves_the_model() {
+    let folder = tempfile::tempdir().unwrap();
+    let rows = train(folder.path(), &[]);
+    assert_eq!(rows.len(), 3);
+    for row in &rows[1..] {
+        for key in [
+            "reward/mean",
+            "hint/rate/mean",
+            "hint/round_3/accuracy",
+            "hint/round_1/rate",
+            "group/zero_variance",
+            "policy/loss",
+            "policy/kl",
+            "policy/entropy",
+            "policy/imitation",
+            "policy/clip_fraction",
+            "policy/grad_norm",
+            "policy/learning_rate",
+            "rollout/response_length/mean",
+            "rollout/truncated",
+            "time/step",
+            "tokens/rollout",
+            "tokens/train",
+        ] {
+            assert!(row.get(key).is_some_and(f64::is_finite), "{key}");
+        }
+        let gap = row.get("policy/logprob_gap/max").unwrap();
+        assert!(gap < 1e-3, "{gap}");
+        assert!(row.get("policy/grad_norm").unwrap() > 0.0);
+    }
+    assert!(rows[2].get("eval/easy/accuracy").is_some());
+    let sft = std::fs::read_to_string(folder.path().join(SFT_METRICS_FILE)).unwrap();
+    assert_eq!(sft.lines().count(), 2);
+    let model = seele_policy::model::Model::load(&folder.path().join("model")).unwrap();
+    assert!(
+        model
+            .parameters
+            .values
+            .iter()
+            .all(|value| value.is_finite())
+    );
+}
+
+#[test]
+fn a_seed_repeats_a_run_and_another_does_not() {
+    let runs: Vec<_> = ["seed=1", "seed=1", "seed=2"]
+        .iter()
+        .map(|seed| {
+            let folder = tempfile::tempdir().unwrap();
+            train(folder.path(), &[seed]);
+            without_times(folder.path())
+        })
+        .collect();
+    assert_eq!(runs[0], runs[1]);
+    assert_ne!(runs[0], runs[2]);
+}
+
+#[test]
+fn other_methods_run_with_the_same_loop() {
+    for method in ["grpo", "dapo", "gspo", "rloo", "luffy", "prefix-rft", "uft"] {
+        let folder = tempfile::tempdir().unwrap();
+        let method = format!("method={method}");
+        let file = folder.path().join("recipe.toml");
+        let text = RECIPE
+            .replace("rounds = 3\n", "")
+            .replace("[hint]\n", "")
+            .replace("method = \"seele\"", "");
+        std::fs::write(&file, text).unwrap();
+        let recipe = Recipe::load(&file, &[method.clone()]).unwrap();
+        let materials = recipe.open().unwrap();
+        let stop = AtomicBool::new(false);
+        seele_train::trainer::run(&recipe, materials, &mut (), &stop, folder.path())
+            .unwrap_or_else(|error| panic!("{method}: {error}"));
+        let rows = read_metrics(&folder.path().join(METRICS_FILE)).unwrap();
+        for row in &rows[1..] {
+            let gap = row.get("policy/logprob_gap/max").unwrap();
+            assert!(gap < 1e-3, "{method}: {gap}");
+        }
+    }
+}
