@@ -1,6 +1,15 @@
 //! Sampling for the commands that only read a model: what they ask for and what they get.
 
+use anyhow::Context;
+use seele_policy::decoder::Decoder;
 use seele_policy::model::Model;
+use seele_random::Key;
+use seele_rollout::{BranchRequest, Finish, LocalEngine, RolloutEngine};
+use std::num::NonZeroUsize;
+
+/// Completions that are written at a time: enough to keep the processor busy; more take more memory
+/// for their keys and values.
+const ACTIVE_BRANCHES: usize = 64;
 
 /// How tokens are drawn.
 #[derive(Clone, Copy, Debug, clap::Args)]
@@ -13,7 +22,7 @@ pub(crate) struct Sampling {
     pub(crate) top_p: f64,
     /// Draw from so many likeliest tokens.
     #[arg(long)]
-    pub(crate) top_k: Option<std::num::NonZeroUsize>,
+    pub(crate) top_k: Option<NonZeroUsize>,
     /// Source of every draw.
     #[arg(long, default_value_t = 0)]
     pub(crate) seed: u64,
@@ -58,16 +67,70 @@ pub(crate) struct Completion {
 }
 
 /// Completes every prompt, in the order of the requests and their samples. `finished` is told how many
-/// completions are done.
+/// completions are done. A prompt goes through the model once, however many samples it has.
 ///
 /// # Errors
 /// Whatever the engine reports.
 pub(crate) fn sample(
-    _: &Model,
-    _: &[Request],
-    _: &Sampling,
-    _: usize,
-    _: &mut dyn FnMut(usize),
+    model: &Model,
+    requests: &[Request],
+    sampling: &Sampling,
+    max_new_tokens: usize,
+    finished: &mut dyn FnMut(usize),
 ) -> anyhow::Result<Vec<Completion>> {
-    anyhow::bail!("the rollout engine is not connected yet")
+    let decoder = Decoder::new(&model.config, &model.parameters);
+    let settings = seele_rollout::Sampling {
+        temperature: sampling.temperature as f32,
+        top_p: sampling.top_p as f32,
+        top_k: sampling.top_k.map_or(0, NonZeroUsize::get),
+        max_new_tokens,
+        stop_tokens: model.config.eos_token_ids.clone(),
+    };
+    let mut engine = LocalEngine::new(&decoder, settings, ACTIVE_BRANCHES)?;
+    let key = Key::new(sampling.seed);
+    // By tag: the request and its sample.
+    let mut submitted = Vec::new();
+    for (
+        request,
+        Request {
+            prompt_ids,
+            samples,
+        },
+    ) in requests.iter().enumerate()
+    {
+        let trunk = engine
+            .add_trunk(prompt_ids.clone())
+            .with_context(|| format!("cannot sample from prompt {}", request + 1))?;
+        for sample in 0..*samples {
+            engine.submit(BranchRequest {
+                trunk,
+                fork: prompt_ids.len(),
+                key: key.with(request as u64).with(sample as u64),
+                tag: submitted.len() as u64,
+            })?;
+            submitted.push((request, sample));
+        }
+    }
+
+    let mut unfinished: Vec<usize> = requests.iter().map(|request| request.samples).collect();
+    let mut completions = Vec::with_capacity(submitted.len());
+    while engine.pending() > 0 {
+        for branch in engine.step()? {
+            let (request, sample) = submitted[branch.tag as usize];
+            completions.push(Completion {
+                request,
+                sample,
+                ids: branch.tokens,
+                logprobs: branch.logprobs,
+                truncated: branch.finish == Finish::Length,
+            });
+            unfinished[request] -= 1;
+            if unfinished[request] == 0 {
+                engine.drop_trunk(branch.trunk);
+            }
+        }
+        finished(completions.len());
+    }
+    completions.sort_by_key(|completion| (completion.request, completion.sample));
+    Ok(completions)
 }

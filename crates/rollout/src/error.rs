@@ -1,0 +1,60 @@
+//! What can go wrong in a rollout.
+
+use crate::TrunkId;
+
+/// Why an engine refused a request or stopped.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RolloutError {
+    /// A trunk without tokens: nothing predicts a first token.
+    #[error("a trunk needs at least one token; put the beginning-of-sequence token in it")]
+    EmptyTrunk,
+    /// A token has no row in the embedding.
+    #[error(
+        "token {token} at position {position} of the trunk is outside the vocabulary of {vocab_size}; encode with the model's own tokenizer"
+    )]
+    UnknownToken {
+        /// Index in the trunk.
+        position: usize,
+        /// The token.
+        token: u32,
+        /// Rows of the embedding.
+        vocab_size: usize,
+    },
+    /// The trunk was never added, or has been dropped.
+    #[error("there is no {trunk:?}; submit branches between `add_trunk` and `drop_trunk`")]
+    UnknownTrunk {
+        /// The id that was asked for.
+        trunk: TrunkId,
+    },
+    /// A branch must fork after the first token and not beyond the last.
+    #[error(
+        "a branch cannot fork after {fork} tokens of a trunk of {trunk_tokens}; use 1 to {trunk_tokens}"
+    )]
+    ForkOutsideTrunk {
+        /// Trunk tokens that were to precede the branch.
+        fork: usize,
+        /// Tokens of the trunk.
+        trunk_tokens: usize,
+    },
+    /// A setting outside its range.
+    #[error("`{setting}` is {found}, but must be {expected}")]
+    InvalidSetting {
+        /// Name of the setting.
+        setting: &'static str,
+        /// What it was.
+        found: String,
+        /// What it may be.
+        expected: &'static str,
+    },
+    /// The model gave a logit that is infinite or not a number.
+    #[error(
+        "the model's logits for token {position} of branch {tag} are not finite; the weights have diverged or are damaged"
+    )]
+    NonFiniteLogits {
+        /// The branch's tag.
+        tag: u64,
+        /// Index of the token in the branch.
+        position: usize,
+    },
+}
