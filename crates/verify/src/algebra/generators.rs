@@ -228,6 +228,38 @@ impl Generators {
         Ok(sum)
     }
 
+    /// Multiplies a polynomial by the powers of [`Kernel::Base`] that have negative exponents in it, so
+    /// that `\sqrt{P} - P / \sqrt{P}` shows that it is zero. Only good for zero tests.
+    pub(super) fn cleared(
+        &self,
+        mut polynomial: Polynomial,
+        fuel: &Fuel,
+    ) -> Result<Polynomial, Stop> {
+        if !self.has_bases {
+            return Ok(polynomial);
+        }
+        for index in 0..self.kernels.len() as u32 {
+            let generator = Generator(index);
+            if !matches!(self.kernel(generator), Kernel::Base(_)) {
+                continue;
+            }
+            let mut least = Exponent::integer(0);
+            for term in polynomial.terms() {
+                if let Some(exponent) = term.monomial.exponent_of(generator)
+                    && exponent.less_than(least)
+                {
+                    least = exponent;
+                }
+            }
+            if least.is_negative() {
+                let lift =
+                    Polynomial::term(Monomial::power(generator, least.neg()?), Rational::ONE);
+                polynomial = self.multiply(&polynomial, &lift, fuel)?;
+            }
+        }
+        Ok(polynomial)
+    }
+
     /// True when the kernel of a generator mentions another generator, at any depth.
     pub(super) fn mentions(&self, generator: Generator, other: Generator) -> bool {
         let in_polynomial = |polynomial: &Polynomial| polynomial_mentions(self, polynomial, other);

@@ -227,12 +227,14 @@ impl Generators {
         b: &Quotient,
         fuel: &Fuel,
     ) -> Result<Polynomial, Stop> {
-        if a.denominator == b.denominator {
-            return a.numerator.sub(&b.numerator, fuel);
-        }
-        let left = self.multiply(&a.numerator, &b.denominator, fuel)?;
-        let right = self.multiply(&b.numerator, &a.denominator, fuel)?;
-        left.sub(&right, fuel)
+        let difference = if a.denominator == b.denominator {
+            a.numerator.sub(&b.numerator, fuel)?
+        } else {
+            let left = self.multiply(&a.numerator, &b.denominator, fuel)?;
+            let right = self.multiply(&b.numerator, &a.denominator, fuel)?;
+            left.sub(&right, fuel)?
+        };
+        self.cleared(difference, fuel)
     }
 }
 

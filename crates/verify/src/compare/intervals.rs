@@ -143,6 +143,10 @@ impl Judge<'_> {
                     high,
                     high_closed: close == Bracket::Square && high != End::PlusInfinity,
                 };
+                // `(15, -29)` is a point, not an empty interval.
+                if self.is_empty(&piece)? {
+                    return Ok(None);
+                }
                 Ok(Some(RealSet {
                     pieces: vec![piece],
                     subject: None,
@@ -199,6 +203,15 @@ impl Judge<'_> {
             })),
             _ => Ok(None),
         }
+    }
+
+    /// Ends in the wrong order, or equal and not both included.
+    fn is_empty(&mut self, piece: &Piece) -> Result<bool, Stop> {
+        Ok(match self.order(piece.low, piece.high)? {
+            Some(Ordering::Greater) => true,
+            Some(Ordering::Equal) => !(piece.low_closed && piece.high_closed),
+            Some(Ordering::Less) | None => false,
+        })
     }
 
     /// Not a scalar: brackets, lists, relations, matrices, words.

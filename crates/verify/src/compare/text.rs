@@ -74,6 +74,12 @@ fn words(text: &str) -> String {
                     folded.push('\\');
                 }
             }
+            // A stop between digits is a decimal point.
+            '.' if folded.ends_with(|c: char| c.is_ascii_digit())
+                && rest.starts_with(|c: char| c.is_ascii_digit()) =>
+            {
+                folded.push('.')
+            }
             '{' | '}' | '$' | '"' | '`' | '~' | '.' | '!' => {
                 if c == '~' {
                     folded.push(' ');

@@ -72,7 +72,7 @@ impl Parser<'_, '_> {
             }
             Kind::Dollar => {
                 self.at += 1;
-                let value = self.nested(Self::power)?;
+                let value = self.nested(Self::signed_factor)?;
                 let unit = self.tree.add_unit(Unit::dollar());
                 Ok(self.tree.push(Node::Quantity(value, unit)))
             }

@@ -550,7 +550,10 @@ impl Lexer<'_> {
     /// `,ddd` repeated: only outside brackets, and only when every comma that touches digits on both
     /// sides begins a group of exactly three, so that `1,234` is a number and `1,234,5` a list.
     fn plain_comma_groups(&self, at: usize) -> usize {
-        if self.brackets > 0 {
+        // In `27,54,108` the comma in front separates, so those behind do.
+        let in_list =
+            !self.spaced && matches!(self.tokens.last().map(|t| t.kind), Some(Kind::Comma));
+        if self.brackets > 0 || in_list {
             return at;
         }
         let mut end = at;

@@ -316,6 +316,7 @@ const WORDS: &[(&str, Kind)] = &[
     ("delta", Name("delta")),
     ("epsilon", Name("epsilon")),
     ("exp", Kind::Function(Function::Exp)),
+    ("factorial", Kind::Function(Function::Factorial)),
     ("floor", Kind::Function(Function::Floor)),
     ("gamma", Name("gamma")),
     ("gcd", Kind::Function(Function::Gcd)),

@@ -461,7 +461,7 @@ impl Parser<'_, '_> {
         }
     }
 
-    fn signed_factor(&mut self) -> Parsed {
+    pub(super) fn signed_factor(&mut self) -> Parsed {
         let (negative, plus_minus) = self.signs();
         let minus = plus_minus && self.last_sign_is_mp();
         let mut factor = self.power()?;
