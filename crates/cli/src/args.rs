@@ -31,6 +31,7 @@ pub(crate) enum Command {
     Train(commands::train::Args),
     Eval(Box<commands::eval::Args>),
     Generate(Box<commands::generate::Args>),
+    Data(commands::data::Args),
     Explain(commands::explain::Args),
 }
 

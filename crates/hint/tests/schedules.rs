@@ -106,7 +106,7 @@ fn uft_reveals_slices_less_and_less_often_and_then_none() {
                 .unwrap();
             let fork = visit.next_round().unwrap().forks[0];
             assert!(
-                fork.hint_tokens == 99 || fork.hint_tokens % 20 == 0,
+                fork.hint_tokens == 99 || fork.hint_tokens.is_multiple_of(20),
                 "{fork:?}"
             );
             assert_eq!((fork.rollouts, fork.hint_use), (4, HintUse::Imitation));
@@ -287,7 +287,7 @@ fn seele_cuts_at_step_ends_and_records_what_it_cut() {
     assert!(
         rounds
             .iter()
-            .all(|round| round.forks[0].hint_tokens % 20 == 0),
+            .all(|round| round.forks[0].hint_tokens.is_multiple_of(20)),
         "{rounds:?}"
     );
     assert_eq!(rounds[0].forks[0].hint_tokens, 80);
@@ -463,7 +463,7 @@ fn seele_bayes_uses_lengths_that_can_be_cut() {
     assert!(
         rounds
             .iter()
-            .all(|round| round.forks[0].hint_tokens % 20 == 0),
+            .all(|round| round.forks[0].hint_tokens.is_multiple_of(20)),
         "{rounds:?}"
     );
     assert_eq!(rounds[3].forks[0].hint_tokens, 60);

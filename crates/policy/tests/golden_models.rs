@@ -1,5 +1,8 @@
 //! Logits, log-probs, entropies, greedy continuations and every gradient of the golden models.
-#![allow(clippy::unwrap_used, reason = "a test may stop at what it did not expect")]
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test may stop at what it did not expect"
+)]
 
 use seele_policy::decoder::{
     BranchCache, DecodeRow, Decoder, ScoreGradients, TreeBranch, TreeGroup, TrunkCache,

@@ -1,5 +1,8 @@
 //! A tree of branches computes what its sequences compute alone, and gradients are derivatives.
-#![allow(clippy::unwrap_used, reason = "a test may stop at what it did not expect")]
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test may stop at what it did not expect"
+)]
 
 use seele_policy::config::{Family, ModelConfig};
 use seele_policy::decoder::{

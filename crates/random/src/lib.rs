@@ -90,7 +90,11 @@ mod tests {
     fn check_values_of_the_simulation_protocol() {
         assert_eq!(mix(0), 0xe220_a839_7b1d_cdaf);
         assert_eq!(mix(11), 0x50f5_647d_2380_309d);
-        let uni = |seed, rest: &[u64]| rest.iter().fold(Key::new(seed), |k, &v| k.with(v)).uniform();
+        let uni = |seed, rest: &[u64]| {
+            rest.iter()
+                .fold(Key::new(seed), |k, &v| k.with(v))
+                .uniform()
+        };
         assert_eq!(uni(1, &[1, 0, 0]), 0.7867101553239042);
         assert_eq!(uni(11, &[2, 5, 3, 7]), 0.8135717143830625);
     }
@@ -119,6 +123,9 @@ mod tests {
         let draws: Vec<f64> = (0..n).map(|i| Key::new(5).with(i).normal()).collect();
         let mean = draws.iter().sum::<f64>() / n as f64;
         let variance = draws.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / n as f64;
-        assert!(mean.abs() < 0.03 && (variance - 1.0).abs() < 0.05, "{mean} {variance}");
+        assert!(
+            mean.abs() < 0.03 && (variance - 1.0).abs() < 0.05,
+            "{mean} {variance}"
+        );
     }
 }

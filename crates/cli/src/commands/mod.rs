@@ -1,5 +1,6 @@
 //! One module a command: its arguments and what it does with the libraries.
 
+pub(crate) mod data;
 pub(crate) mod eval;
 pub(crate) mod explain;
 pub(crate) mod generate;
@@ -18,6 +19,7 @@ use seele_train::recipe::{MaterialsError, ProblemsError, RecipeError};
 pub(crate) fn run(command: Command, output: &Output) -> anyhow::Result<u8> {
     match command {
         Command::Train(args) => train::run(&args, output),
+        Command::Data(args) => data::run(&args),
         Command::Eval(args) => eval::run(&args, output),
         Command::Generate(args) => generate::run(&args),
         Command::Explain(args) => explain::run(&args),

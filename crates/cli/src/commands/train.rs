@@ -91,13 +91,15 @@ fn train(
 
 /// The call into the library.
 fn execute(
-    _: &Recipe,
-    _: Materials,
-    _: &mut dyn Observer,
-    _: &AtomicBool,
-    _: &Path,
+    recipe: &Recipe,
+    materials: Materials,
+    observer: &mut dyn Observer,
+    stop: &AtomicBool,
+    folder: &Path,
 ) -> anyhow::Result<()> {
-    anyhow::bail!("the step loop is not connected yet")
+    Ok(seele_train::trainer::run(
+        recipe, materials, observer, stop, folder,
+    )?)
 }
 
 /// Draws the plot and prints the table.

@@ -3,7 +3,7 @@
 use super::tree::{Rows, Segment};
 use super::{BlockWeights, Decoder, Linear};
 use crate::kernels::Shared;
-use crate::kernels::attention::{HeadRows, Scratch, attend, attend_backward};
+use crate::kernels::attention::{GradientRows, HeadRows, Scratch, attend, attend_backward};
 use crate::kernels::elementwise::{
     add, add_bias, add_bias_backward, rms_norm, rms_norm_backward, swiglu, swiglu_backward,
 };
@@ -288,20 +288,22 @@ impl Decoder {
                             // SAFETY: a task owns the key-value head's columns of its group's rows, and the
                             // query heads that read it.
                             let dq = unsafe { shared_q.slice(at, d) };
-                            let firsts = [keys[0].first, keys[1].first];
-                            attend_backward(
-                                &query[at..at + d],
-                                keys,
-                                values,
-                                &dout[at..at + d],
-                                scratch,
-                                dq,
-                                |part, j| {
-                                    let at = (firsts[part] + j) * kv_width + offset;
-                                    // SAFETY: as above.
-                                    unsafe { (shared_k.slice(at, d), shared_v.slice(at, d)) }
-                                },
-                            );
+                            let gradients = [shared_k, shared_v].map(|rows| GradientRows {
+                                rows,
+                                stride: kv_width,
+                                offset,
+                            });
+                            // SAFETY: as above; keys and values have one row for each row of the batch.
+                            unsafe {
+                                attend_backward(
+                                    &query[at..at + d],
+                                    [keys, values],
+                                    &dout[at..at + d],
+                                    scratch,
+                                    dq,
+                                    gradients,
+                                );
+                            }
                         }
                     }
                 }

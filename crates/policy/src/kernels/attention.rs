@@ -6,8 +6,8 @@
 //! exists: one row of scores at a time.
 
 use super::elementwise::{add_scaled, dot};
-use super::multiversion;
 use super::softmax::softmax;
+use super::{Shared, multiversion};
 
 /// Key or value rows of one head: `rows` rows, `stride` elements apart, `offset` to the head.
 #[derive(Clone, Copy)]
@@ -34,14 +34,7 @@ impl<'a> HeadRows<'a> {
 multiversion! {
     fn scores(query: &[f32], keys: HeadRows<'_>, scale: f32, out: &mut [f32]) {
         for (i, out) in out.iter_mut().enumerate() {
-            let key = keys.row(i, query.len());
-            let mut lanes = [0.0f32; 16];
-            for (q, k) in query.chunks(16).zip(key.chunks(16)) {
-                for ((lane, q), k) in lanes.iter_mut().zip(q).zip(k) {
-                    *lane += q * k;
-                }
-            }
-            *out = lanes.iter().sum::<f32>() * scale;
+            *out = dot(query, keys.row(i, query.len())) * scale;
         }
     }
 }
@@ -90,40 +83,78 @@ pub struct Scratch {
     slopes: Vec<f32>,
 }
 
-/// Gradient of [`attend`] for one query head: overwrites `dquery` and adds to the gradient rows of every
-/// key and value seen, which `gradient_rows(part, row)` hands out.
-pub fn attend_backward<'g>(
+/// Where the gradients of keys or values go: rows laid out like those of [`HeadRows`], writable.
+#[derive(Clone, Copy)]
+pub(crate) struct GradientRows {
+    /// The whole buffer.
+    pub(crate) rows: Shared,
+    /// Elements from one row to the next.
+    pub(crate) stride: usize,
+    /// First element of the head within a row.
+    pub(crate) offset: usize,
+}
+
+impl GradientRows {
+    /// # Safety
+    /// The calling task alone touches this head's columns of this row.
+    #[inline(always)]
+    #[expect(clippy::mut_from_ref, reason = "disjointness is the caller's promise")]
+    unsafe fn row(&self, row: usize, width: usize) -> &mut [f32] {
+        // SAFETY: the caller's promise.
+        unsafe { self.rows.slice(row * self.stride + self.offset, width) }
+    }
+}
+
+/// Gradient of [`attend`] for one query head: overwrites `dquery` and adds to the rows of `dkeys` and
+/// `dvalues` of every key seen.
+///
+/// # Safety
+/// The calling task alone touches the head's columns of those rows, and they lie in the buffers.
+pub(crate) unsafe fn attend_backward(
     query: &[f32],
-    keys: [HeadRows<'_>; 2],
-    values: [HeadRows<'_>; 2],
+    keys_and_values: [[HeadRows<'_>; 2]; 2],
     dout: &[f32],
     scratch: &mut Scratch,
     dquery: &mut [f32],
-    mut gradient_rows: impl FnMut(usize, usize) -> (&'g mut [f32], &'g mut [f32]),
+    gradients: [GradientRows; 2],
 ) {
-    let width = query.len();
-    let scale = 1.0 / (width as f32).sqrt();
+    let [keys, values] = keys_and_values;
     attention_weights(query, keys, &mut scratch.weights);
-    scratch.slopes.clear();
-    let mut mean = 0.0;
     let trunk = keys[0].count;
-    for (j, &weight) in scratch.weights.iter().enumerate() {
-        let value = if j < trunk {
-            values[0].row(j, width)
-        } else {
-            values[1].row(j - trunk, width)
-        };
-        let slope = dot(dout, value);
-        mean += weight * slope;
-        scratch.slopes.push(slope);
-    }
+    let Scratch { weights, slopes } = scratch;
+    slopes.clear();
+    slopes.resize(weights.len(), 0.0);
     dquery.fill(0.0);
-    for (j, (&weight, &slope)) in scratch.weights.iter().zip(&scratch.slopes).enumerate() {
-        let (part, row) = if j < trunk { (0, j) } else { (1, j - trunk) };
-        let (dkey, dvalue) = gradient_rows(part, row);
-        let slope = weight * (slope - mean) * scale;
-        add_scaled(dquery, slope, keys[part].row(row, width));
-        add_scaled(dkey, slope, query);
-        add_scaled(dvalue, weight, dout);
+    scores(dout, values[0], 1.0, &mut slopes[..trunk]);
+    scores(dout, values[1], 1.0, &mut slopes[trunk..]);
+    score_slopes(weights, slopes, 1.0 / (query.len() as f32).sqrt());
+    for (part, range) in [(0, 0..trunk), (1, trunk..weights.len())] {
+        let coefficients = [&slopes[range.clone()], &weights[range]];
+        spread(coefficients, query, keys[part], dout, dquery, gradients);
+    }
+}
+
+multiversion! {
+    /// Turns the derivatives by the attention weights into derivatives by the scaled dot products.
+    fn score_slopes(weights: &[f32], slopes: &mut [f32], scale: f32) {
+        let mean = dot(weights, slopes);
+        for (slope, weight) in slopes.iter_mut().zip(weights) {
+            *slope = weight * (*slope - mean) * scale;
+        }
+    }
+}
+
+multiversion! {
+    /// Adds one query's share to its own gradient and to those of the keys and values it sees.
+    fn spread(coefficients: [&[f32]; 2], query: &[f32], keys: HeadRows<'_>, dout: &[f32], dquery: &mut [f32], gradients: [GradientRows; 2]) {
+        let width = query.len();
+        for (i, (&slope, &weight)) in coefficients[0].iter().zip(coefficients[1]).enumerate() {
+            // SAFETY: the promise made to `attend_backward`, which alone calls this.
+            let (dkey, dvalue) =
+                unsafe { (gradients[0].row(keys.first + i, width), gradients[1].row(keys.first + i, width)) };
+            add_scaled(dquery, slope, keys.row(i, width));
+            add_scaled(dkey, slope, query);
+            add_scaled(dvalue, weight, dout);
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! RMS norm, rotary embedding, SwiGLU and bias, forward and backward, row by row.
 
-use super::{Shared, multiversion, softmax::exp};
+use super::softmax::{exp, total};
+use super::{Shared, multiversion};
 use rayon::prelude::*;
 
 /// Elements below which a pass runs on the calling thread.
@@ -20,19 +21,18 @@ fn each_row(out: &mut [f32], width: usize, work: impl Fn(usize, &mut [f32]) + Sy
     }
 }
 
-multiversion! {
-    /// Dot product in 16 partial sums.
-    pub fn dot(a: &[f32], b: &[f32]) -> f32 {
-        let mut lanes = [0.0f32; 16];
-        let (ca, cb) = (a.chunks_exact(16), b.chunks_exact(16));
-        let (ra, rb) = (ca.remainder(), cb.remainder());
-        for (x, y) in ca.zip(cb) {
-            for ((lane, x), y) in lanes.iter_mut().zip(x).zip(y) {
-                *lane += x * y;
-            }
+/// Dot product in 16 partial sums.
+#[inline(always)]
+pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
+    let mut lanes = [0.0f32; 16];
+    let (ca, cb) = (a.chunks_exact(16), b.chunks_exact(16));
+    let (ra, rb) = (ca.remainder(), cb.remainder());
+    for (x, y) in ca.zip(cb) {
+        for ((lane, x), y) in lanes.iter_mut().zip(x).zip(y) {
+            *lane += x * y;
         }
-        lanes.iter().sum::<f32>() + ra.iter().zip(rb).map(|(x, y)| x * y).sum::<f32>()
     }
+    total(lanes) + ra.iter().zip(rb).map(|(x, y)| x * y).sum::<f32>()
 }
 
 multiversion! {
@@ -43,7 +43,7 @@ multiversion! {
                 *lane += v * v;
             }
         }
-        let inverse = 1.0 / (lanes.iter().sum::<f32>() / x.len() as f32 + epsilon).sqrt();
+        let inverse = 1.0 / (total(lanes) / x.len() as f32 + epsilon).sqrt();
         for ((y, x), w) in y.iter_mut().zip(x).zip(weight) {
             *y = x * inverse * w;
         }
@@ -68,8 +68,8 @@ multiversion! {
             }
         }
         let width = x.len() as f32;
-        let inverse = 1.0 / (square.iter().sum::<f32>() / width + epsilon).sqrt();
-        let slope = along.iter().sum::<f32>() * inverse * inverse * inverse / width;
+        let inverse = 1.0 / (total(square) / width + epsilon).sqrt();
+        let slope = total(along) * inverse * inverse * inverse / width;
         for (((dx, x), w), dy) in dx.iter_mut().zip(x).zip(weight).zip(dy) {
             *dx += dy * w * inverse - x * slope;
         }
@@ -90,10 +90,17 @@ pub fn rms_norm_backward(
         let at = i * width..(i + 1) * width;
         norm_row_backward(&x[at.clone()], weight, epsilon, &dy[at], dx);
     });
-    for (x, dy) in x.chunks_exact(width).zip(dy.chunks_exact(width)) {
-        let inverse = 1.0 / (dot(x, x) / width as f32 + epsilon).sqrt();
-        for ((dw, x), dy) in dweight.iter_mut().zip(x).zip(dy) {
-            *dw += dy * x * inverse;
+    norm_weight_backward(x, epsilon, dy, dweight);
+}
+
+multiversion! {
+    fn norm_weight_backward(x: &[f32], epsilon: f32, dy: &[f32], dweight: &mut [f32]) {
+        let width = dweight.len();
+        for (x, dy) in x.chunks_exact(width).zip(dy.chunks_exact(width)) {
+            let inverse = 1.0 / (dot(x, x) / width as f32 + epsilon).sqrt();
+            for ((dw, x), dy) in dweight.iter_mut().zip(x).zip(dy) {
+                *dw += dy * x * inverse;
+            }
         }
     }
 }
@@ -192,12 +199,11 @@ multiversion! {
     }
 }
 
-multiversion! {
-    /// `y += scale * x`.
-    pub fn add_scaled(y: &mut [f32], scale: f32, x: &[f32]) {
-        for (y, x) in y.iter_mut().zip(x) {
-            *y += scale * x;
-        }
+/// `y += scale * x`.
+#[inline(always)]
+pub(crate) fn add_scaled(y: &mut [f32], scale: f32, x: &[f32]) {
+    for (y, x) in y.iter_mut().zip(x) {
+        *y += scale * x;
     }
 }
 
