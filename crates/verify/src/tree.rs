@@ -297,6 +297,30 @@ impl Tree {
         }
     }
 
+    /// A number that depends on the name of a symbol alone, not on when it was first met.
+    pub(crate) fn name_hash(&self, symbol: Symbol) -> u64 {
+        match symbol.0.checked_sub(128) {
+            None => u64::from(symbol.0),
+            Some(index) => {
+                let name = self.names.get(index as usize).map_or("", String::as_str);
+                name.bytes().fold(0, |hash: u64, byte| {
+                    (hash ^ u64::from(byte))
+                        .wrapping_mul(0x0100_0000_01b3)
+                        .rotate_left(7)
+                })
+            }
+        }
+    }
+
+    /// True for names with a subscript: quantities such as `r_0`.
+    pub(crate) fn is_subscripted(&self, symbol: Symbol) -> bool {
+        symbol
+            .0
+            .checked_sub(128)
+            .and_then(|index| self.names.get(index as usize))
+            .is_some_and(|name| name.contains('_'))
+    }
+
     pub(crate) fn add_text(&mut self, text: &str) -> u32 {
         self.texts.push(text.into());
         (self.texts.len() - 1) as u32

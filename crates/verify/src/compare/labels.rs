@@ -35,6 +35,11 @@ impl Judge<'_> {
             return None;
         }
         let approximate = relations.contains(&Relation::Approximately);
+        // `MR = SRMC` equates two names; neither is the value of the other.
+        let is_word = |id: NodeId| matches!(self.tree.node(id), Node::Word(_) | Node::Text(_));
+        if is_word(first) && is_word(last) {
+            return None;
+        }
         if self.is_label(first) {
             return Some(Labelled {
                 label: first,
@@ -62,7 +67,11 @@ impl Judge<'_> {
             Node::Call(Function::Abs | Function::Min | Function::Max, kids) => self.tree.kids(kids).iter().all(|kid| self.is_label(*kid)),
             // `\angle ABC`, `\triangle ABC`, `[ABC]`: a name followed by points.
             Node::Mul(kids) => {
-                let kids = self.tree.kids(kids);
+                let mut kids = self.tree.kids(kids);
+                // `m\angle ABC`: the measure of an angle.
+                if kids.len() > 2 && matches!(self.tree.node(kids[0]), Node::Symbol(symbol) if symbol.0 == u32::from(b'm')) {
+                    kids = &kids[1..];
+                }
                 let named = kids.first().is_some_and(|first| match self.tree.node(*first) {
                     Node::Symbol(symbol) => matches!(self.tree.name(symbol).as_str(), "angle" | "triangle"),
                     Node::Text(_) => true,

@@ -79,6 +79,8 @@ pub(crate) struct Judge<'a> {
     pub(crate) fuel: &'a Fuel,
     /// Relative tolerance for numeric golds.
     pub(crate) tolerance: Option<f64>,
+    /// Symbols with a subscript are taken for positive quantities; set for each pair of values.
+    pub(crate) subscripted_positive: bool,
 }
 
 /// Compares an extracted answer with the gold.
@@ -123,39 +125,43 @@ pub(crate) fn compare(gold: &str, answer: &str, options: &Options) -> Comparison
 fn compare_formulas(gold: &str, answer: &str, options: &Options, fuel: &Fuel) -> Comparison {
     let mut tree = Tree::with_capacity(16 + (gold.len() + answer.len()) / 3);
     let gold_root = read(gold, &mut tree, fuel);
-    let is_text = match gold_root {
-        Ok(root) => text::is_text(&tree, root),
-        Err(Unreadable) => true,
-    };
-    if is_text {
-        if text::same_words(gold, answer) {
-            return Comparison::correct(Reason::SameText);
+    let answer_root = read(answer, &mut tree, fuel);
+    let is_text = [gold_root, answer_root]
+        .iter()
+        .any(|root| root.is_ok_and(|root| text::is_text(&tree, root)));
+    let unreadable = gold_root.is_err() || answer_root.is_err();
+    if (is_text && text::same_words(gold, answer))
+        || (unreadable && text::same_letters(gold, answer))
+    {
+        return Comparison::correct(Reason::SameText);
+    }
+    let (gold_root, answer_root) = match (gold_root, answer_root) {
+        (Ok(gold_root), Ok(answer_root)) => (gold_root, answer_root),
+        _ if fuel.is_empty() => {
+            return Comparison {
+                verdict: Verdict::OverBudget,
+                reason: Reason::OutOfFuel,
+            };
         }
-        if let Err(Unreadable) = gold_root {
+        (Err(Unreadable), _) => {
             return Comparison {
                 verdict: Verdict::GoldUnreadable,
                 reason: Reason::GoldNotReadable,
             };
         }
-    }
-    let (Ok(gold_root), Ok(answer_root)) = (gold_root, read(answer, &mut tree, fuel)) else {
-        return if fuel.is_empty() {
-            Comparison {
-                verdict: Verdict::OverBudget,
-                reason: Reason::OutOfFuel,
-            }
-        } else {
-            Comparison::wrong(if is_text {
+        (_, Err(Unreadable)) => {
+            return Comparison::wrong(if is_text {
                 Reason::DifferentText
             } else {
                 Reason::AnswerUnreadable
-            })
-        };
+            });
+        }
     };
     let mut judge = Judge {
         tree,
         fuel,
         tolerance: options.tolerance(),
+        subscripted_positive: false,
     };
     match judge.decide(gold_root, answer_root, options.mode) {
         Ok(Outcome::Equal(reason)) => Comparison::correct(reason),
@@ -350,6 +356,7 @@ pub fn check_gold(gold: &str, options: &Options) -> Result<(), GoldError> {
         tree,
         fuel: &fuel,
         tolerance: None,
+        subscripted_positive: false,
     };
     match judge.decide(first, second, Mode::Math) {
         Ok(outcome) if outcome.is_equal() => Ok(()),

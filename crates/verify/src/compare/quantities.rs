@@ -52,21 +52,19 @@ impl Judge<'_> {
         {
             return Ok(other);
         }
-        // A plain "in" may be a unit or a product of symbols.
-        for (quantity, whole, other) in [(&g, gold, answer), (&a, answer, gold)] {
-            if let Some(letters) = quantity.unit.as_ref().and_then(|unit| unit.letters.clone())
-                && matches!(self.tree.node(whole), Node::Quantity(..))
-            {
-                let mut factors = super::prepare::Items::from_slice(&[quantity.value]);
-                for letter in letters.bytes() {
-                    let node = match letter {
-                        b'i' => Node::Constant(Constant::I),
-                        b'e' => Node::Constant(Constant::E),
-                        _ => Node::Symbol(Symbol(u32::from(letter))),
-                    };
-                    factors.push(self.tree.push(node));
-                }
-                let product = self.tree.mul(&factors);
+        // What one side reads as a unit, the other may read as a product of symbols: "in", "9.8 m/s^2".
+        for (quantity, other, bare) in
+            [(&g, answer, a.unit.is_none()), (&a, gold, g.unit.is_none())]
+        {
+            let Some(unit) = quantity.unit.as_ref().filter(|_| bare) else {
+                continue;
+            };
+            let letters = unit
+                .letters
+                .as_ref()
+                .map(|word| word.bytes().map(|letter| (letter, 1)).collect());
+            for symbols in [letters, unit.symbols()].into_iter().flatten() {
+                let product = self.with_symbols(quantity.value, &symbols);
                 let other = self.values(product, other)?;
                 if other.is_equal() {
                     return Ok(other);
@@ -74,6 +72,21 @@ impl Judge<'_> {
             }
         }
         Ok(outcome)
+    }
+
+    /// A value times powers of one-letter symbols.
+    fn with_symbols(&mut self, value: NodeId, symbols: &[(u8, i8)]) -> NodeId {
+        let mut factors = super::prepare::Items::from_slice(&[value]);
+        for (letter, exponent) in symbols {
+            let symbol = self.tree.push(match letter {
+                b'i' => Node::Constant(Constant::I),
+                b'e' => Node::Constant(Constant::E),
+                letter => Node::Symbol(Symbol(u32::from(*letter))),
+            });
+            let exponent = self.tree.integer(i64::from(*exponent));
+            factors.push(self.tree.push(Node::Pow(symbol, exponent)));
+        }
+        self.tree.mul(&factors)
     }
 
     /// Degrees against radians: only when one side has the sign and the other has pi.

@@ -20,27 +20,59 @@ pub(super) fn is_text(tree: &Tree, root: NodeId) -> bool {
 ///
 /// A list of single letters (`A,C,F`) may come in any order.
 pub(super) fn same_words(gold: &str, answer: &str) -> bool {
-    let (gold, answer) = (words(gold), words(answer));
+    let (gold, answer) = (words(gold).to_lowercase(), words(answer).to_lowercase());
+    let (gold, answer) = (without_article(&gold), without_article(&answer));
     if gold == answer {
         return !gold.is_empty();
     }
-    if gold.len() != answer.len() || !gold.contains(',') {
-        return false;
-    }
-    let sorted = |text: &str| -> Option<Vec<String>> {
-        let mut parts: Vec<String> = text.split(',').map(str::to_owned).collect();
-        parts.sort_unstable();
-        parts.iter().all(|part| part.len() == 1).then_some(parts)
-    };
-    sorted(&gold).is_some_and(|gold| sorted(&answer) == Some(gold))
+    letters_of(gold).is_some_and(|letters| letters_of(answer) == Some(letters))
 }
 
-/// The words of a text: lower case, without macros, braces, quotes, spaces, stops and article.
+/// The same text up to layout, for what cannot be read as mathematics. Case counts.
+pub(super) fn same_letters(gold: &str, answer: &str) -> bool {
+    let gold = words(gold);
+    !gold.is_empty() && gold == words(answer)
+}
+
+fn without_article(text: &str) -> &str {
+    for article in ["the ", "a ", "an "] {
+        if let Some(after) = text.strip_prefix(article)
+            && !after.is_empty()
+        {
+            return after;
+        }
+    }
+    text
+}
+
+/// The letters of `a,c,and f`, sorted.
+fn letters_of(text: &str) -> Option<Vec<u8>> {
+    if !text.contains(',') {
+        return None;
+    }
+    let text = text
+        .strip_prefix("\\{")
+        .and_then(|inner| inner.strip_suffix("\\}"))
+        .unwrap_or(text);
+    let mut letters = Vec::new();
+    for part in text.split(',') {
+        match part.strip_prefix("and ").unwrap_or(part).as_bytes() {
+            [letter] => letters.push(*letter),
+            _ => return None,
+        }
+    }
+    letters.sort_unstable();
+    Some(letters)
+}
+
+/// A text without macros around words, braces, quotes, closing stops, and spaces that separate nothing.
 fn words(text: &str) -> String {
     let mut folded = String::with_capacity(text.len());
     let mut rest = text;
+    let mut space = false;
     while let Some(c) = rest.chars().next() {
         rest = &rest[c.len_utf8()..];
+        let digit_before = folded.ends_with(|c: char| c.is_ascii_digit());
         match c {
             '\\' => {
                 let name = rest.bytes().take_while(u8::is_ascii_alphabetic).count();
@@ -62,44 +94,43 @@ fn words(text: &str) -> String {
                         | "left"
                         | "right"
                         | "quad"
+                        | "qquad"
                         | "displaystyle"
                 );
-                if name == 0 {
-                    rest = rest.get(1..).unwrap_or_default();
-                    folded.push(' ');
-                } else if wrapper {
+                if wrapper {
                     rest = &rest[name..];
-                    folded.push(' ');
+                    space = true;
+                } else if name == 0 && !rest.starts_with(['{', '}']) {
+                    rest = rest
+                        .chars()
+                        .next()
+                        .map_or("", |next| &rest[next.len_utf8()..]);
+                    space = true;
                 } else {
                     folded.push('\\');
+                    if name == 0 {
+                        folded.extend(rest.chars().next());
+                        rest = &rest[1..];
+                    }
                 }
             }
-            // A stop between digits is a decimal point.
-            '.' if folded.ends_with(|c: char| c.is_ascii_digit())
-                && rest.starts_with(|c: char| c.is_ascii_digit()) =>
-            {
+            '.' if digit_before && rest.starts_with(|c: char| c.is_ascii_digit()) => {
                 folded.push('.')
             }
-            '{' | '}' | '$' | '"' | '`' | '~' | '.' | '!' => {
-                if c == '~' {
+            '~' => space = true,
+            '{' | '}' | '$' | '"' | '`' | '.' | '!' | '\'' => {}
+            c if c.is_whitespace() => space = true,
+            c => {
+                // A space matters between words only.
+                if space && c.is_alphanumeric() && folded.ends_with(char::is_alphanumeric) {
                     folded.push(' ');
                 }
+                space = false;
+                folded.push(c);
             }
-            '\'' => {}
-            c if c.is_whitespace() => folded.push(' '),
-            c => folded.extend(c.to_lowercase()),
         }
     }
-    let mut body = folded.trim();
-    for article in ["the ", "a ", "an "] {
-        if let Some(after) = body.strip_prefix(article)
-            && !after.trim().is_empty()
-        {
-            body = after;
-            break;
-        }
-    }
-    body.chars().filter(|c| !c.is_whitespace()).collect()
+    folded
 }
 
 #[cfg(test)]

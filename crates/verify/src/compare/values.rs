@@ -41,6 +41,11 @@ impl Judge<'_> {
             return Err(Stop::OutOfFuel);
         }
         let has_symbols = self.has_symbols(gold) || self.has_symbols(answer);
+        let has_bars = |id| {
+            self.tree
+                .any(id, &|node| matches!(node, Node::Call(Function::Abs, _)))
+        };
+        self.subscripted_positive = has_symbols && !has_bars(gold) && !has_bars(answer);
         if !has_symbols && self.tolerance.is_some() && self.close_enough(gold, answer)? {
             return Ok(Outcome::Equal(Reason::WithinTolerance));
         }
@@ -131,7 +136,9 @@ impl Judge<'_> {
     // ---- intervals -------------------------------------------------------------------------------
 
     pub(super) fn double(&self, point: usize, id: NodeId) -> Result<Option<Complex<Double>>, Stop> {
-        match Evaluator::<Double>::new(&self.tree, self.fuel, &(), point).value(id) {
+        match Evaluator::<Double>::new(&self.tree, self.fuel, &(), point, self.subscripted_positive)
+            .value(id)
+        {
             Ok(value) => Ok(Some(value)),
             Err(Stop::Unsupported) => Ok(None),
             Err(stop) => Err(stop),
@@ -193,14 +200,19 @@ impl Judge<'_> {
         let precision = Precision::new((margin + 128) as u32);
         let (mut agreed, needed) = (0, if has_symbols { 3 } else { 1 });
         for point in 0..if has_symbols { POINTS } else { 1 } {
-            let mut evaluate =
-                |id: NodeId| match Evaluator::<Big>::new(&self.tree, self.fuel, &precision, point)
-                    .value(id)
-                {
-                    Ok(value) => Ok(Some(value)),
-                    Err(Stop::Unsupported) => Ok(None),
-                    Err(stop) => Err(stop),
-                };
+            let mut evaluate = |id: NodeId| match Evaluator::<Big>::new(
+                &self.tree,
+                self.fuel,
+                &precision,
+                point,
+                self.subscripted_positive,
+            )
+            .value(id)
+            {
+                Ok(value) => Ok(Some(value)),
+                Err(Stop::Unsupported) => Ok(None),
+                Err(stop) => Err(stop),
+            };
             let (Some(g), Some(a)) = (evaluate(gold)?, evaluate(answer)?) else {
                 continue;
             };

@@ -21,6 +21,8 @@ pub(crate) struct Evaluator<'a, R: Real> {
     pub(crate) fuel: &'a Fuel,
     pub(crate) precision: &'a R::Precision,
     pub(crate) point: usize,
+    /// Symbols with a subscript take positive values only.
+    pub(crate) subscripted_positive: bool,
     bound: SmallVec<[(Symbol, Rational); 2]>,
 }
 
@@ -30,12 +32,14 @@ impl<'a, R: Real> Evaluator<'a, R> {
         fuel: &'a Fuel,
         precision: &'a R::Precision,
         point: usize,
+        subscripted_positive: bool,
     ) -> Self {
         Self {
             tree,
             fuel,
             precision,
             point,
+            subscripted_positive,
             bound: SmallVec::new(),
         }
     }
@@ -134,13 +138,18 @@ impl<'a, R: Real> Evaluator<'a, R> {
         if let Some((_, value)) = self.bound.iter().rev().find(|(bound, _)| *bound == symbol) {
             return self.rational(value);
         }
-        let mixed = Key::new(u64::from(symbol.0)).with(self.point as u64).bits();
+        let mixed = Key::new(self.tree.name_hash(symbol))
+            .with(self.point as u64)
+            .bits();
         let value = if self.point >= FIRST_WHOLE_POINT {
             Rational::integer(3 + (mixed % 23) as i64)
         } else {
             // Between 1/2 and 5/2, with a denominator that is prime.
             let numerator = 500 + (mixed % 2000) as i64;
-            let negative = self.point >= 2 && (mixed >> 20) & 1 == 1;
+            // Quantities with a subscript, `r_0`, are mostly lengths, masses and the like.
+            let negative = self.point >= 2
+                && (mixed >> 20) & 1 == 1
+                && !(self.subscripted_positive && self.tree.is_subscripted(symbol));
             Rational::ratio(if negative { -numerator } else { numerator }, 1009)
                 .unwrap_or(Rational::ONE)
         };

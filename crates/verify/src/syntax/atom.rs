@@ -378,6 +378,13 @@ impl Parser<'_, '_> {
                 Some(Kind::Function(Function::Min))
                     if !matches!(self.peek_at(1), Some(Kind::Open(_) | Kind::GroupOpen)) => {}
                 // Units joined by `/` or a product sign.
+                Some(Kind::Letter) if words.ends_with('/') => {}
+                // `60 \frac{\text{km}}{\text{h}}`.
+                Some(Kind::Frac) if words.is_empty() && self.is_unit_fraction() => {
+                    words = format!("{}/{}", self.slice(2), self.slice(5));
+                    self.at += 7;
+                    continue;
+                }
                 Some(Kind::Divide | Kind::Times) if !words.is_empty() && self.is_unit_token(1) => {
                     words.push(if self.peek() == Some(Kind::Divide) {
                         '/'
@@ -425,11 +432,28 @@ impl Parser<'_, '_> {
         Ok(Some(unit))
     }
 
+    pub(super) fn is_unit_fraction(&self) -> bool {
+        let pattern = [
+            Kind::Frac,
+            Kind::GroupOpen,
+            Kind::Text,
+            Kind::GroupClose,
+            Kind::GroupOpen,
+            Kind::Text,
+            Kind::GroupClose,
+        ];
+        pattern
+            .iter()
+            .enumerate()
+            .all(|(ahead, kind)| self.peek_at(ahead) == Some(*kind))
+    }
+
     fn is_unit_token(&self, ahead: usize) -> bool {
         match self.peek_at(ahead) {
             Some(Kind::Text) => true,
             Some(Kind::Word) => self.is_unit_word(self.slice(ahead)),
-            Some(Kind::Letter) => false,
+            // Behind a slash, `km/h`.
+            Some(Kind::Letter) => unit_named(self.slice(ahead), true).is_some(),
             _ => false,
         }
     }

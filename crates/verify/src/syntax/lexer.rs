@@ -72,7 +72,11 @@ impl Lexer<'_> {
             match byte {
                 b' ' | b'\t' | b'\n' | b'\r' | b'~' => self.space(1),
                 b'0'..=b'9' => self.number()?,
-                b'.' if self.peek(1).is_ascii_digit() => self.number()?,
+                b'.' if self.peek(1).is_ascii_digit()
+                    || self.repeating(self.position + 1) > self.position + 1 =>
+                {
+                    self.number()?;
+                }
                 b'.' if self.peek(1) == b'.' => {
                     let dots = self.bytes[self.position..self.end]
                         .iter()
@@ -450,6 +454,8 @@ impl Lexer<'_> {
             "e" if name != "mathbf" => Some(Kind::Constant(Constant::E)),
             "i" if name != "mathbf" && name != "boldsymbol" => Some(Kind::Constant(Constant::I)),
             _ if name == "mathbb" => Some(Kind::Constant(number_set(bare).ok_or(Unreadable)?)),
+            // `\mathrm{min}` is the unit, `\operatorname{min}` the function.
+            "min" | "sec" if name != "operatorname" => None,
             _ => word_named(bare).filter(|_| name == "operatorname" || is_font),
         };
         if let Some(kind) = kind {

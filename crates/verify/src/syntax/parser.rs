@@ -373,7 +373,13 @@ impl Parser<'_, '_> {
                     let value = self.joined(&factors);
                     factors = Nodes::from_slice(&[self.tree.push(Node::Percent(value))]);
                 }
-                Some(Kind::Text | Kind::Word | Kind::Dollar | Kind::Function(Function::Min)) => {
+                Some(
+                    Kind::Text
+                    | Kind::Word
+                    | Kind::Dollar
+                    | Kind::Frac
+                    | Kind::Function(Function::Min),
+                ) => {
                     let value = self.joined(&factors);
                     if let Some(quantity) = self.unit_behind(value)? {
                         factors = Nodes::from_slice(&[quantity]);
@@ -661,7 +667,7 @@ impl Parser<'_, '_> {
             return Ok(whole);
         };
         let fraction = match (self.peek(), self.peek_at(1), self.peek_at(2)) {
-            (Some(Kind::Frac), _, _) => self.atom()?,
+            (Some(Kind::Frac), _, _) if !self.is_unit_fraction() => self.atom()?,
             (Some(Kind::Number), Some(Kind::Divide), Some(Kind::Number)) => {
                 let numerator = self.plain_number()?;
                 self.at += 1;

@@ -54,6 +54,22 @@ impl Unit {
         self.parts.as_slice() == [("percent", 1)]
     }
 
+    /// The unit as a product of powers of one-letter symbols (`m s^{-2}`), which is how a reader of plain
+    /// text sees it; `None` when a part has no such symbol.
+    pub(crate) fn symbols(&self) -> Option<SmallVec<[(u8, i8); 2]>> {
+        if !self.recognised || self.parts.is_empty() {
+            return None;
+        }
+        self.parts
+            .iter()
+            .map(|(name, exponent)| {
+                let names = UNITS.iter().find(|names| names.first() == Some(name))?;
+                let symbol = names.iter().find(|name| name.len() == 1)?;
+                Some((*symbol.as_bytes().first()?, *exponent))
+            })
+            .collect()
+    }
+
     /// Multiplies by `name^exponent`.
     pub(crate) fn multiply(&mut self, name: &'static str, exponent: i8) {
         match self.parts.binary_search_by_key(&name, |part| part.0) {
