@@ -1,5 +1,11 @@
 //! Whole runs of a tiny model.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test may stop where its set-up fails"
+)]
+
 use seele_train::metrics::{METRICS_FILE, MetricsRow, SFT_METRICS_FILE, read_metrics};
 use seele_train::recipe::Recipe;
 use std::path::Path;
@@ -132,7 +138,7 @@ fn other_methods_run_with_the_same_loop() {
             .replace("[hint]\n", "")
             .replace("method = \"seele\"", "");
         std::fs::write(&file, text).unwrap();
-        let recipe = Recipe::load(&file, &[method.clone()]).unwrap();
+        let recipe = Recipe::load(&file, std::slice::from_ref(&method)).unwrap();
         let materials = recipe.open().unwrap();
         let stop = AtomicBool::new(false);
         seele_train::trainer::run(&recipe, materials, &mut (), &stop, folder.path())
