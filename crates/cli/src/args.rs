@@ -32,6 +32,10 @@ pub(crate) enum Command {
     Eval(Box<commands::eval::Args>),
     Generate(Box<commands::generate::Args>),
     Data(commands::data::Args),
+    /// Simulate hint schedules, or fit accuracy-hint curves
+    Hint(commands::hint::Args),
+    /// Check answers against golds
+    Verify(commands::verify::VerifyArgs),
     Explain(commands::explain::Args),
 }
 

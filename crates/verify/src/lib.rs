@@ -3,6 +3,7 @@
 
 mod algebra;
 mod compare;
+mod explain;
 mod extract;
 mod fuel;
 mod grader;
@@ -15,6 +16,7 @@ mod tree;
 mod verdict;
 
 pub use compare::{Comparison, GoldError, check_gold};
+pub use explain::{AnswerKind, Explanation, answer_kind, explain};
 pub use extract::extract;
 pub use grader::{compare_answers, equal, verify, verify_choice};
 pub use options::{Extraction, Mode, Options};

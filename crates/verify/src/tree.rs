@@ -223,10 +223,6 @@ impl Tree {
         self.nodes[id.0 as usize]
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.nodes.len()
-    }
-
     pub(crate) fn add_kids(&mut self, kids: &[NodeId]) -> Kids {
         let start = self.kids.len() as u32;
         self.kids.extend_from_slice(kids);

@@ -4,7 +4,9 @@ pub(crate) mod data;
 pub(crate) mod eval;
 pub(crate) mod explain;
 pub(crate) mod generate;
+pub(crate) mod hint;
 pub(crate) mod train;
+pub(crate) mod verify;
 
 use crate::args::Command;
 use crate::exit::{self, Unusable};
@@ -22,6 +24,8 @@ pub(crate) fn run(command: Command, output: &Output) -> anyhow::Result<u8> {
         Command::Data(args) => data::run(&args),
         Command::Eval(args) => eval::run(&args, output),
         Command::Generate(args) => generate::run(&args),
+        Command::Hint(args) => hint::run(&args),
+        Command::Verify(args) => verify::run(&args),
         Command::Explain(args) => explain::run(&args),
     }
 }

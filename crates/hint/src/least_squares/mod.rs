@@ -11,7 +11,7 @@ mod polish;
 mod scan;
 
 use polish::polish;
-use scan::Scan;
+use scan::{Scan, SteepestScan};
 
 use crate::curve::Curve;
 use crate::fit_set::{
@@ -22,8 +22,10 @@ use serde::{Deserialize, Serialize};
 
 /// Objectives closer than this are ties: the solution found first stays.
 const TIE: f64 = 1e-6;
-/// How much a local minimum of the grid may lie above the minimum it belongs to, for points of weight 1.
-const SLACK: f64 = 0.06;
+/// Local minima of the grid that are polished.
+const POLISHED: usize = 4;
+/// Local minima among the steepest curves that are polished as well.
+const POLISHED_STEEPEST: usize = 3;
 /// Distances from the start values that a prior of strength 1 punishes with 1.
 const PRIOR_SCALE: Curve = Curve {
     k: 40.0,
@@ -141,19 +143,24 @@ fn search(points: &[Point], prior: &ObjectivePrior) -> (Curve, f64) {
     if points.is_empty() {
         return (Curve::START, 0.0);
     }
-    let mut best = polish(Curve::START, points, prior, f64::INFINITY);
+    let mut best = polish(Curve::START, points, prior);
     // The objective is never negative, so nothing could be lower by more than a tie.
     if best.1 <= TIE {
         return best;
     }
-    let slack = SLACK * points.iter().map(|point| point.weight).sum::<f64>() / points.len() as f64;
-    for start in Scan::new(points, prior).minima((best.1 + slack) as f32) {
-        let start = Curve {
-            k: start.k,
-            mu: start.mu,
-            b: 0.0,
-        };
-        let other = polish(start, points, prior, best.1 - TIE);
+    let scan = Scan::new(points, prior);
+    let inner = scan.minima::<POLISHED>();
+    let steepest = SteepestScan::new(points, prior).minima::<POLISHED_STEEPEST>();
+    for start in inner.chain(steepest) {
+        let other = polish(
+            Curve {
+                k: start.k,
+                mu: start.mu,
+                b: 0.0,
+            },
+            points,
+            prior,
+        );
         if other.1 < best.1 - TIE {
             best = other;
         }

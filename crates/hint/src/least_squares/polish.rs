@@ -1,27 +1,20 @@
-//! Newton's method in `(k, mu)` with `b` eliminated (variable projection), inside a trust region.
+//! Projected Newton in `(k, mu)` with `b` eliminated (variable projection).
 //!
-//! In the notation of the scan, the residuals are `r = c u - d`. At each position `c` takes its best value. The
-//! quadratic model has the exact second derivatives: noisy accuracies leave large residuals, where Gauss-Newton
-//! crawls. With two variables and a box, the model's minimum is found exactly even if it is not convex.
+//! In the notation of the scan, the residuals are `r = c u - d`. At each position `c` takes its best value.
+//! The step minimises, inside the bounds and exactly, a quadratic model: the second derivatives if they are
+//! positive definite, else about their Gauss-Newton part, damped after Marquardt. Noisy accuracies leave large
+//! residuals, where Gauss-Newton alone crawls.
 
 use super::ObjectivePrior;
 use crate::curve::{B_RANGE, Curve, K_RANGE, MU_RANGE};
 use crate::fit_set::Point;
 
-/// A walk ends when the model promises no more than this.
-const ENOUGH: f64 = 1e-8;
-/// A walk ends when no more than this is left of the objective.
-const EXACT: f64 = 1e-7;
-/// Far above what is needed (typically 3 to 12); a bound on time, not a criterion.
-const MAX_STEPS: usize = 100;
-/// A first step changes `k` by at most half, and `mu` by as much as moves the curve half as far as it is wide.
-const FIRST_RADIUS: f64 = 0.5;
-const LARGEST_RADIUS: f64 = 4.0;
-const SMALLEST_RADIUS: f64 = 1e-7;
-/// Width of the curve's rise, in units of `1 / k`.
-const RISE: f64 = 4.0;
-/// What is left to gain is below this multiple of what an unrestricted convex model promises.
-const HOPE: f64 = 4.0;
+/// A polish ends when the model promises no more than this, or no more than this is left.
+const ENOUGH: f64 = 1e-9;
+/// Far above what is needed (typically 5 to 15); a bound on time, not a criterion.
+const MAX_STEPS: usize = 200;
+const MAX_DAMPING: f64 = 1e12;
+const FLATTEST: f64 = 0.01;
 
 /// The objective at one `(k, mu)`, with everything a step needs.
 #[derive(Clone, Copy)]
@@ -32,16 +25,15 @@ struct Place {
     value: f64,
     /// Half the gradient of `value` in `(k, mu)`.
     gradient: [f64; 2],
-    /// Half the second derivatives: `kk`, `k mu`, `mu mu`.
+    /// Half the second derivatives (or a positive definite stand-in): `kk`, `k mu`, `mu mu`.
     matrix: [f64; 3],
 }
 
-/// A step and the decrease that the model promises for it.
-struct Step {
-    by: [f64; 2],
-    promised: f64,
-    /// Whether the model's minimum lies inside the trust region: a larger one would promise no more.
-    is_free: bool,
+/// Subtracts the share of a variable with curvature `curvature` and mixed derivatives `mixed`.
+fn project_out(matrix: &mut [f64; 3], mixed: [f64; 2], curvature: f64) {
+    matrix[0] -= mixed[0] * mixed[0] / curvature;
+    matrix[1] -= mixed[0] * mixed[1] / curvature;
+    matrix[2] -= mixed[1] * mixed[1] / curvature;
 }
 
 impl Place {
@@ -82,17 +74,25 @@ impl Place {
         let rv = [c * uv[0] - dv[0], c * uv[1] - dv[1]];
         let rs: [f64; 3] = std::array::from_fn(|power| c * us[power] - ds[power]);
         let mut gradient = [-c * rv[1], -c * k * rv[0]];
-        let mut matrix = [
-            c * (c * vv[2] + rs[2]),
-            c * (k * (c * vv[1] + rs[1]) - rv[0]),
-            c * k * k * (c * vv[0] + rs[0]),
-        ];
+        let first_order = [c * c * vv[2], c * c * k * vv[1], c * c * k * k * vv[0]];
+        let second_order = [c * rs[2], c * (k * rs[1] - rv[0]), c * k * k * rs[0]];
+        let mut exact: [f64; 3] = std::array::from_fn(|i| first_order[i] + second_order[i]);
+        let mut matrix = first_order;
         if c == free {
             // c follows the others: its row and column are projected out.
-            let mixed = [-c * uv[1] - rv[1], -k * (c * uv[0] + rv[0])];
-            matrix[0] -= mixed[0] * mixed[0] / b;
-            matrix[1] -= mixed[0] * mixed[1] / b;
-            matrix[2] -= mixed[1] * mixed[1] / b;
+            project_out(&mut matrix, [-c * uv[1], -c * k * uv[0]], b);
+            project_out(
+                &mut exact,
+                [-c * uv[1] - rv[1], -k * (c * uv[0] + rv[0])],
+                b,
+            );
+        }
+        if exact[0] > 0.0 && exact[0] * exact[2] > exact[1] * exact[1] {
+            matrix = exact;
+        } else {
+            // Still no flatter than the truth along the axes, or steps overshoot for ever.
+            matrix[0] = matrix[0].max(exact[0]);
+            matrix[2] = matrix[2].max(exact[2]);
         }
         prior.add_derivatives(k, mu, &mut gradient, &mut matrix);
         Self {
@@ -105,105 +105,82 @@ impl Place {
         }
     }
 
-    /// The best step of the model inside the bounds and the trust region.
-    fn step(&self, radius: f64) -> Step {
+    /// The step inside the bounds that minimises the damped model, and the decrease the model promises.
+    fn step(&self, damping: f64) -> ([f64; 2], f64) {
         let [g_k, g_mu] = self.gradient;
         let [kk, k_mu, mu_mu] = self.matrix;
-        let reach = [radius * self.k, radius * RISE / self.k];
-        let bounds = [
-            (K_RANGE[0] - self.k, K_RANGE[1] - self.k),
-            (MU_RANGE[0] - self.mu, MU_RANGE[1] - self.mu),
-        ];
-        let [k_box, mu_box] =
-            [0, 1].map(|i| (bounds[i].0.max(-reach[i]), bounds[i].1.min(reach[i])));
+        // A unit of mu moves k (p + mu) about k times as far as a unit of k. A direction that is much flatter
+        // than the other in these terms is damped like a share of the other: its own curvature may vanish.
+        let unit = self.k * self.k;
+        let h_k = kk + damping * kk.max(FLATTEST * mu_mu / unit).max(f64::MIN_POSITIVE);
+        let h_mu = mu_mu + damping * mu_mu.max(FLATTEST * kk * unit).max(f64::MIN_POSITIVE);
+        let low = [K_RANGE[0] - self.k, MU_RANGE[0] - self.mu];
+        let high = [K_RANGE[1] - self.k, MU_RANGE[1] - self.mu];
         let model = |k: f64, mu: f64| {
-            2.0 * (g_k * k + g_mu * mu) + kk * k * k + mu_mu * mu * mu + 2.0 * k_mu * k * mu
+            2.0 * (g_k * k + g_mu * mu) + h_k * k * k + h_mu * mu * mu + 2.0 * k_mu * k * mu
         };
-        let inside = |(low, high): (f64, f64), value: f64| low <= value && value <= high;
 
-        let determinant = kk * mu_mu - k_mu * k_mu;
-        if kk > 0.0 && determinant > 0.0 {
-            let k = (k_mu * g_mu - mu_mu * g_k) / determinant;
-            let mu = (k_mu * g_k - kk * g_mu) / determinant;
-            if inside(k_box, k) && inside(mu_box, mu) {
-                return Step {
-                    by: [k, mu],
-                    promised: -model(k, mu),
-                    is_free: true,
-                };
+        let determinant = h_k * h_mu - k_mu * k_mu;
+        let inner = [
+            (k_mu * g_mu - h_mu * g_k) / determinant,
+            (k_mu * g_k - h_k * g_mu) / determinant,
+        ];
+        let inside = (0..2).all(|i| (low[i]..=high[i]).contains(&inner[i]));
+        if determinant > 0.0 && inside {
+            return (inner, -model(inner[0], inner[1]));
+        }
+        // The minimum lies on an edge: on each the other coordinate has its own best value.
+        let mut best = ([0.0, 0.0], 0.0);
+        for edge_k in [low[0], high[0]] {
+            let mu = (-(g_mu + k_mu * edge_k) / h_mu).clamp(low[1], high[1]);
+            let value = model(edge_k, mu);
+            if value < best.1 {
+                best = ([edge_k, mu], value);
             }
         }
-        // The minimum lies on an edge: inside it, if the model is convex along it, or at its ends.
-        let mut best = Step {
-            by: [0.0, 0.0],
-            promised: 0.0,
-            is_free: true,
-        };
-        let mut consider = |k: f64, mu: f64, is_free: bool| {
-            let promised = -model(k, mu);
-            if promised > best.promised {
-                best = Step {
-                    by: [k, mu],
-                    promised,
-                    is_free,
-                };
-            }
-        };
-        for k in [k_box.0, k_box.1] {
-            let at_bound = k == bounds[0].0 || k == bounds[0].1;
-            let mu = -(g_mu + k_mu * k) / mu_mu;
-            if mu_mu > 0.0 && inside(mu_box, mu) {
-                consider(k, mu, at_bound);
-            } else {
-                for mu in [mu_box.0, mu_box.1] {
-                    consider(k, mu, at_bound && (mu == bounds[1].0 || mu == bounds[1].1));
-                }
+        for edge_mu in [low[1], high[1]] {
+            let k = (-(g_k + k_mu * edge_mu) / h_k).clamp(low[0], high[0]);
+            let value = model(k, edge_mu);
+            if value < best.1 {
+                best = ([k, edge_mu], value);
             }
         }
-        for mu in [mu_box.0, mu_box.1] {
-            let at_bound = mu == bounds[1].0 || mu == bounds[1].1;
-            let k = -(g_k + k_mu * mu) / kk;
-            if kk > 0.0 && inside(k_box, k) {
-                consider(k, mu, at_bound);
-            }
-        }
-        best
+        (best.0, -best.1)
     }
 }
 
 /// Walks downhill from `start` and returns the local minimum reached with its objective (`start.b` is not
-/// used: the best `b` belongs to every position). Gives up as soon as it has no hope of getting below `limit`.
-pub(super) fn polish(
-    start: Curve,
-    points: &[Point],
-    prior: &ObjectivePrior,
-    limit: f64,
-) -> (Curve, f64) {
+/// used: the best `b` belongs to every position).
+pub(super) fn polish(start: Curve, points: &[Point], prior: &ObjectivePrior) -> (Curve, f64) {
     let mut place = Place::new(points, prior, start.k, start.mu);
-    let mut radius = FIRST_RADIUS;
+    let mut damping = 1e-3;
     for _ in 0..MAX_STEPS {
-        if place.value <= EXACT {
+        if place.value <= ENOUGH {
             break;
         }
-        let step = place.step(radius);
-        let hopeless = step.is_free && place.value - HOPE * step.promised > limit;
-        if hopeless || (step.is_free && step.promised <= ENOUGH) || step.promised.is_nan() {
+        let ([d_k, d_mu], promised) = place.step(damping);
+        // Damping shortens the promise: undo that, or a hard stretch would look like the goal.
+        let undamped = promised * (1.0 + damping);
+        if undamped <= ENOUGH || undamped.is_nan() {
             break;
         }
-        let k = (place.k + step.by[0]).clamp(K_RANGE[0], K_RANGE[1]);
-        let mu = (place.mu + step.by[1]).clamp(MU_RANGE[0], MU_RANGE[1]);
+        let k = (place.k + d_k).clamp(K_RANGE[0], K_RANGE[1]);
+        let mu = (place.mu + d_mu).clamp(MU_RANGE[0], MU_RANGE[1]);
         let next = Place::new(points, prior, k, mu);
-        // The share of the promise that was kept says how far to trust the model.
-        let kept = (place.value - next.value) / step.promised;
-        if kept < 0.25 {
-            radius *= 0.25;
-        } else if kept > 0.75 && !step.is_free {
-            radius = (2.0 * radius).min(LARGEST_RADIUS);
-        }
         if next.value < place.value {
+            // The usual rule: the share of the promise that was kept says how far to trust the model.
+            let kept = (place.value - next.value) / promised;
+            if kept > 0.75 {
+                damping = (damping * 0.1).max(1e-9);
+            } else if kept < 0.25 {
+                damping *= 4.0;
+            }
             place = next;
-        } else if radius < SMALLEST_RADIUS {
-            break;
+        } else {
+            damping *= 10.0;
+            if damping > MAX_DAMPING {
+                break;
+            }
         }
     }
     (

@@ -1,4 +1,4 @@
-//! The fixed grid of starts: the best `b` for every `(k, mu)`, all in `f32`.
+//! The fixed grids of starts: the best `b` for every `(k, mu)`, all in `f32`.
 //!
 //! With `d = 1 - a` and `u = 1 / (1 + exp(k (p + mu)))` the curve reads `1 - f = c u`, `c = 1 - b`, so for a
 //! fixed `(k, mu)` the sum of squares is a parabola in `c`:
@@ -7,94 +7,67 @@
 //! sum w (c u - d)^2 = D - 2 A c + B c^2,  A = sum w d u,  B = sum w u^2,  D = sum w d^2
 //! ```
 //!
-//! `exp(k (p + mu)) = exp(k p) exp(k mu)`: the second factor is a table. Rows halve `k` every second time, so
-//! the first costs few exponentials, the rest are squares. Steps in `mu` follow the width `1 / k` of a curve.
-//! `f32` is enough to tell local minima apart; the polish works in `f64`.
+//! `exp(k (p + mu)) = exp(k p) exp(k mu)`: the second factor is a table, the first costs one exponential for
+//! each `k` and point. `f32` is enough to tell local minima apart; the polish works in `f64`.
 
 use super::ObjectivePrior;
 use crate::curve::{B_RANGE, Curve, K_RANGE, MU_RANGE};
 use crate::fit_set::Point;
-use std::ops::Range;
 use std::sync::LazyLock;
 
-/// Values of `k`: the largest, divided by the square root of 2 again and again, and the smallest.
-const ROWS: usize = 19;
-/// Cells of each pair of rows with `k` and `k / sqrt 2`, steepest first; multiples of [`LANES`].
-const LENGTHS: [usize; ROWS.div_ceil(2)] = [128, 64, 40, 32, 32, 24, 24, 16, 16, 16];
-const CELLS: usize = {
-    let (mut row, mut cells) = (0, 0);
-    while row < ROWS {
-        cells += LENGTHS[row / 2];
-        row += 1;
-    }
-    cells
-};
-/// `mu` values worked on together: few enough to stay in vector registers.
-const LANES: usize = 8;
-/// Points whose exponentials are held at a time.
-const BLOCK: usize = 16;
+/// Values of `k`: geometric over [`K_RANGE`].
+const K_COUNT: usize = 26;
+/// Values of `mu`: 12 coarse ones below -1.04, 74 in steps of 0.015, 26 coarse ones above 0.06.
+const MU_COUNT: usize = 112;
+const FINE_FROM: usize = 12;
+const FINE_TO: usize = FINE_FROM + 74;
+/// Values of `mu` for the steepest curves: steps of 0.004 from -1.14.
+const STEEPEST_COUNT: usize = 320;
+
 /// Caps `exp(k (p + mu))`, so that no product below overflows or becomes subnormal.
 const ODDS_CAP: f32 = 1e15;
-
-/// Rounding of an objective, relative to the sum of squared deficits.
-const NOISE: f32 = 1e-6;
-
-/// A row of cells with the same `k`.
-struct Row {
-    k: f64,
-    cells: Range<usize>,
-    first_mu: f64,
-    step: f64,
-}
-
-impl Row {
-    fn new(row: usize, start: usize) -> Self {
-        let length = LENGTHS[row / 2];
-        let k = if row + 1 == ROWS {
-            K_RANGE[0]
-        } else {
-            K_RANGE[1] * 0.5f64.powf(row as f64 / 2.0)
-        };
-        // Beyond these the curve is flat over all rates: nothing but its tails is left in [0, 1].
-        let tail = 5.0 / k;
-        let low = (-1.0 - tail).max(MU_RANGE[0]);
-        let high = tail.min(MU_RANGE[1]);
-        Self {
-            k,
-            cells: start..start + length,
-            first_mu: low,
-            step: (high - low) / (length - 1) as f64,
-        }
-    }
-
-    fn mu(&self, cell: usize) -> f64 {
-        self.first_mu + self.step * (cell - self.cells.start) as f64
-    }
-}
+/// Points whose `exp(k p)` are held at a time.
+const BLOCK: usize = 16;
+/// `mu` values worked on together: few enough to stay in vector registers.
+const LANES: usize = 16;
+const _: () = assert!(MU_COUNT.is_multiple_of(LANES) && STEEPEST_COUNT.is_multiple_of(LANES));
 
 struct Table {
-    rows: Vec<Row>,
-    /// `exp(k mu)`, `[cell]`.
-    exp_k_mu: [f32; CELLS],
+    k: [f64; K_COUNT],
+    mu: [f64; MU_COUNT],
+    /// `exp(k mu)`, `[k, mu]`.
+    exp_k_mu: [[f32; MU_COUNT]; K_COUNT],
+    steepest_mu: [f64; STEEPEST_COUNT],
+    /// `exp(k mu)` for the largest `k`, `[steepest mu]`.
+    steepest_exp_k_mu: [f32; STEEPEST_COUNT],
 }
 
 static TABLE: LazyLock<Table> = LazyLock::new(|| {
-    let mut rows: Vec<Row> = Vec::with_capacity(ROWS);
-    for row in 0..ROWS {
-        let start = rows.last().map_or(0, |row| row.cells.end);
-        rows.push(Row::new(row, start));
-    }
-    let mut exp_k_mu = [0.0; CELLS];
-    for row in &rows {
-        for cell in row.cells.clone() {
-            let mu = row.mu(cell);
-            exp_k_mu[cell] = (row.k * mu).exp().clamp(1e-37, f64::from(ODDS_CAP)) as f32;
+    let ratio = (K_RANGE[1] / K_RANGE[0]).powf(1.0 / (K_COUNT - 1) as f64);
+    let k: [f64; K_COUNT] =
+        std::array::from_fn(|i| (K_RANGE[0] * ratio.powi(i as i32)).min(K_RANGE[1]));
+    let mu: [f64; MU_COUNT] = std::array::from_fn(|j| {
+        if j < FINE_FROM {
+            MU_RANGE[0] + 0.08 * j as f64
+        } else if j < FINE_TO {
+            -1.04 + 0.015 * (j - FINE_FROM) as f64
+        } else {
+            let above = (j - FINE_TO + 1) as f64 / (MU_COUNT - FINE_TO) as f64;
+            0.055 + (MU_RANGE[1] - 0.055) * above
         }
+    });
+    let steepest_mu: [f64; STEEPEST_COUNT] = std::array::from_fn(|j| -1.14 + 0.004 * j as f64);
+    let capped_exp = |exponent: f64| exponent.exp().clamp(1e-37, f64::from(ODDS_CAP)) as f32;
+    Table {
+        exp_k_mu: k.map(|k| mu.map(|mu| capped_exp(k * mu))),
+        steepest_exp_k_mu: steepest_mu.map(|mu| capped_exp(K_RANGE[1] * mu)),
+        k,
+        mu,
+        steepest_mu,
     }
-    Table { rows, exp_k_mu }
 });
 
-/// A `(k, mu)` of the grid.
+/// A `(k, mu)` of a grid.
 #[derive(Clone, Copy)]
 pub(super) struct Start {
     pub(super) k: f64,
@@ -116,264 +89,204 @@ impl Start {
     }
 }
 
-/// Objectives on the grid, `[cell]`.
+/// Objectives on the grid, `[k, mu]`.
 pub(super) struct Scan {
-    objective: [f32; CELLS],
-    /// Differences up to this are rounding.
-    noise: f32,
+    objective: [[f32; MU_COUNT]; K_COUNT],
 }
 
 impl Scan {
     /// * `points`: at least one.
     pub(super) fn new(points: &[Point], prior: &ObjectivePrior) -> Self {
         let table = &*TABLE;
-        let (prior_a, prior_b, mut constant) = prior.parabola();
-        let mut sum_du = [prior_a as f32; CELLS];
-        let mut sum_uu = [prior_b as f32; CELLS];
-        for block in points.chunks(BLOCK) {
-            accumulate(block, table, &mut sum_du, &mut sum_uu);
+        let mut objective = [[0.0; MU_COUNT]; K_COUNT];
+        let rows = objective.iter_mut().zip(&table.exp_k_mu);
+        for ((row, exp_k_mu), &k) in rows.zip(&table.k) {
+            scan_row(points, prior, k, (&table.mu, exp_k_mu), row);
         }
-        for point in points {
-            constant += point.weight * (1.0 - point.accuracy).powi(2);
-        }
-        let constant = constant as f32;
-        let mut objective = [0.0; CELLS];
-        for ((value, a), b) in objective.iter_mut().zip(sum_du).zip(sum_uu) {
-            let c = (a / b).clamp(1.0 - B_RANGE[1] as f32, 1.0);
-            *value = constant + c * (c * b - 2.0 * a);
-        }
-        if prior.strength > 0.0 {
-            for row in &table.rows {
-                for cell in row.cells.clone() {
-                    objective[cell] += prior.of_position(row.k, row.mu(cell)) as f32;
-                }
-            }
-        }
-        Self {
-            objective,
-            noise: NOISE * constant,
-        }
+        Self { objective }
     }
 
-    /// Local minima below `limit`, lowest first (the lowest [`MOST_MINIMA`] of them).
-    ///
-    /// The minima of each row, refined by a parabola, are followed from row to row; those that are no higher
-    /// than their neighbours on the way are minima in both directions. Those of the steepest curves count in any
-    /// case: along that bound minima are narrow.
-    pub(super) fn minima(&self, limit: f32) -> impl Iterator<Item = Start> + use<> {
-        let tolerance = TOL * 1.0;
-        let mut found = Lowest::new(limit);
-        let mut before = RowMinima::default();
-        let mut current = RowMinima::default();
-        for index in 0..=ROWS {
-            let after = match TABLE.rows.get(index) {
-                Some(row) => {
-                    RowMinima::new(row, &self.objective[row.cells.clone()], self.noise, limit)
-                }
-                None => RowMinima::default(),
+    /// The up to `N` lowest local minima, lowest first.
+    pub(super) fn minima<const N: usize>(&self) -> impl Iterator<Item = Start> + use<N> {
+        let mut lowest = Lowest::<N>::new();
+        for (k_index, row) in self.objective.iter().enumerate() {
+            // Outside the grid counts as higher: a minimum may sit on a bound.
+            let before = if k_index > 0 {
+                &self.objective[k_index - 1]
+            } else {
+                row
             };
-            if let Some(row) = index.checked_sub(1).and_then(|index| TABLE.rows.get(index)) {
-                for minimum in current.iter() {
-                    let is_lower = |other: &RowMinima| {
-                        other
-                            .on_the_way(minimum, row)
-                            .is_some_and(|o| o.value < minimum.value - tolerance)
-                    };
-                    if index == 1 || !(is_lower(&before) || is_lower(&after)) {
-                        found.insert(
-                            minimum.value,
-                            Start {
-                                k: row.k,
-                                mu: minimum.mu,
-                            },
-                        );
-                    }
+            let after = self.objective.get(k_index + 1).unwrap_or(row);
+            for mu_index in 0..MU_COUNT {
+                let value = row[mu_index];
+                if value < lowest.bound()
+                    && value <= before[mu_index]
+                    && value <= after[mu_index]
+                    && is_minimum(row, mu_index)
+                {
+                    lowest.insert(value, [k_index, mu_index]);
                 }
             }
-            before = std::mem::replace(&mut current, after);
         }
-        found.places()
+        lowest.places().map(|[k, mu]| Start {
+            k: TABLE.k[k],
+            mu: TABLE.mu[mu],
+        })
     }
 
     /// All places whose objective is at most `limit`.
     pub(super) fn curves_within(&self, limit: f32) -> impl Iterator<Item = Start> {
-        TABLE.rows.iter().flat_map(move |row| {
+        let rows = self.objective.iter().zip(&TABLE.k);
+        rows.flat_map(move |(row, &k)| {
             let cells = row
-                .cells
-                .clone()
-                .filter(move |&cell| self.objective[cell] <= limit);
-            cells.map(move |cell| Start {
-                k: row.k,
-                mu: row.mu(cell),
-            })
+                .iter()
+                .zip(&TABLE.mu)
+                .filter(move |&(&value, _)| value <= limit);
+            cells.map(move |(_, &mu)| Start { k, mu })
         })
     }
 }
 
-/// Local minima kept of a row and of the grid; three rounds make three or four steps.
-const MOST_ROW_MINIMA: usize = 8;
-const MOST_MINIMA: usize = 16;
-const TOL: f32 = 0.001;
-/// How far a minimum may move in `mu` from one row to the next, in units of `1 / k`.
-const DRIFT: f64 = 2.0;
-
-/// A local minimum of a row, between cells.
-#[derive(Clone, Copy, Default)]
-struct RowMinimum {
-    mu: f64,
-    value: f32,
+/// Objectives of curves with the largest `k`, `[steepest mu]`.
+pub(super) struct SteepestScan {
+    objective: [f32; STEEPEST_COUNT],
 }
 
-/// The local minima of a row, in order of `mu`.
-#[derive(Default)]
-struct RowMinima {
-    minima: [RowMinimum; MOST_ROW_MINIMA],
-    count: usize,
-}
+impl SteepestScan {
+    /// * `points`: at least one.
+    pub(super) fn new(points: &[Point], prior: &ObjectivePrior) -> Self {
+        let table = &*TABLE;
+        let mut objective = [0.0; STEEPEST_COUNT];
+        let columns = (&table.steepest_mu, &table.steepest_exp_k_mu);
+        scan_row(points, prior, K_RANGE[1], columns, &mut objective);
+        Self { objective }
+    }
 
-impl RowMinima {
-    /// Minima below `limit` that are more than `noise` below what lies between them: on a plateau rounding makes
-    /// many that are not.
-    fn new(row: &Row, objective: &[f32], noise: f32, limit: f32) -> Self {
-        let mut minima = Self::default();
-        if objective
-            .iter()
-            .fold(f32::INFINITY, |least, &value| least.min(value))
-            >= limit
-        {
-            return minima;
-        }
-        let (mut lowest, mut at) = (f32::INFINITY, 0);
-        let mut highest = f32::INFINITY;
-        for (index, &value) in objective.iter().enumerate() {
-            if value < lowest && value < highest - noise {
-                (lowest, at) = (value, index);
-            } else if value > lowest + noise {
-                minima.push(row, objective, at, limit);
-                (lowest, highest) = (f32::INFINITY, value);
-            } else if lowest == f32::INFINITY {
-                highest = highest.max(value);
+    /// The up to `N` lowest local minima, lowest first.
+    pub(super) fn minima<const N: usize>(&self) -> impl Iterator<Item = Start> + use<N> {
+        let mut lowest = Lowest::<N>::new();
+        for (mu_index, &value) in self.objective.iter().enumerate() {
+            if value < lowest.bound() && is_minimum(&self.objective, mu_index) {
+                lowest.insert(value, [0, mu_index]);
             }
         }
-        if lowest < f32::INFINITY {
-            minima.push(row, objective, at, limit);
-        }
-        minima
-    }
-
-    /// Adds the minimum near cell `at`, moved to the lowest place of the parabola through it and its neighbours.
-    fn push(&mut self, row: &Row, objective: &[f32], at: usize, limit: f32) {
-        let mut minimum = RowMinimum {
-            mu: row.first_mu + row.step * at as f64,
-            value: objective[at],
-        };
-        if let (Some(&left), Some(&right)) =
-            (objective.get(at.wrapping_sub(1)), objective.get(at + 1))
-        {
-            let curvature = left - 2.0 * minimum.value + right;
-            let slope = 0.5 * (right - left);
-            if curvature > 0.0 && slope.abs() <= curvature {
-                minimum.mu -= row.step * f64::from(slope / curvature);
-                minimum.value = (minimum.value - 0.5 * slope * slope / curvature).max(0.0);
-            }
-        }
-        if minimum.value < limit && self.count < MOST_ROW_MINIMA {
-            self.minima[self.count] = minimum;
-            self.count += 1;
-        }
-    }
-
-    fn iter(&self) -> impl Iterator<Item = &RowMinimum> {
-        self.minima[..self.count].iter()
-    }
-
-    /// The minimum that one of a neighbouring row moves to, if it does not end there.
-    fn on_the_way(&self, from: &RowMinimum, row: &Row) -> Option<&RowMinimum> {
-        let distance = |minimum: &&RowMinimum| (minimum.mu - from.mu).abs();
-        let nearest = self
-            .iter()
-            .min_by(|x, y| distance(x).total_cmp(&distance(y)))?;
-        (distance(&nearest) * row.k <= DRIFT).then_some(nearest)
+        lowest.places().map(|[_, mu]| Start {
+            k: K_RANGE[1],
+            mu: TABLE.steepest_mu[mu],
+        })
     }
 }
 
-/// The lowest local minima seen so far, lowest first.
-struct Lowest {
+fn is_minimum(row: &[f32], index: usize) -> bool {
+    let value = row[index];
+    (index == 0 || value <= row[index - 1]) && row.get(index + 1).is_none_or(|&next| value <= next)
+}
+
+/// Cells within which two local minima count as one (a plateau has many).
+const SEPARATION: usize = 2;
+
+/// The `N` lowest local minima seen so far, lowest first.
+struct Lowest<const N: usize> {
+    found: [Option<(f32, [usize; 2])>; N],
+}
+
+impl<const N: usize> Lowest<N> {
+    fn new() -> Self {
+        Self { found: [None; N] }
+    }
+
     /// Values at or above this are not among the lowest.
-    bound: f32,
-    found: [Option<(f32, Start)>; MOST_MINIMA],
-}
-
-impl Lowest {
-    fn new(bound: f32) -> Self {
-        Self {
-            bound,
-            found: [None; MOST_MINIMA],
-        }
+    fn bound(&self) -> f32 {
+        self.found[N - 1].map_or(f32::INFINITY, |(value, _)| value)
     }
 
-    fn insert(&mut self, value: f32, place: Start) {
-        if value >= self.bound {
-            return;
+    fn insert(&mut self, value: f32, place: [usize; 2]) {
+        let near = |other: &Option<(f32, [usize; 2])>| {
+            other.is_some_and(|(_, other)| (0..2).all(|i| other[i].abs_diff(place[i]) < SEPARATION))
+        };
+        let lower = |other: &Option<(f32, _)>| other.is_some_and(|(other, _)| other <= value);
+        if let Some(at) = self.found.iter().position(near) {
+            if lower(&self.found[at]) {
+                return;
+            }
+            self.found[at..].rotate_left(1);
+            self.found[N - 1] = None;
         }
-        let lower = |other: &Option<(f32, Start)>| other.is_some_and(|(other, _)| other <= value);
         let at = self.found.partition_point(lower);
-        self.found[at..].rotate_right(1);
-        self.found[at] = Some((value, place));
-        if let Some((highest, _)) = self.found[MOST_MINIMA - 1] {
-            self.bound = self.bound.min(highest);
+        if at < N {
+            self.found[at..].rotate_right(1);
+            self.found[at] = Some((value, place));
         }
     }
 
-    fn places(self) -> impl Iterator<Item = Start> {
+    fn places(self) -> impl Iterator<Item = [usize; 2]> {
         self.found.into_iter().flatten().map(|(_, place)| place)
     }
 }
 
-/// Adds the points of `block` (at most [`BLOCK`]) to both sums.
-fn accumulate(
-    block: &[Point],
-    table: &Table,
-    sum_du: &mut [f32; CELLS],
-    sum_uu: &mut [f32; CELLS],
+/// Objectives for one `k` and all `mu` of a row.
+fn scan_row<const COUNT: usize>(
+    points: &[Point],
+    prior: &ObjectivePrior,
+    k: f64,
+    (mu, exp_k_mu): (&[f64; COUNT], &[f32; COUNT]),
+    objective: &mut [f32; COUNT],
 ) {
-    let mut weights = [(0.0f32, 0.0f32); BLOCK];
-    let mut exp_k_rate = [[0.0f64; BLOCK]; ROWS];
-    for (index, point) in block.iter().enumerate().take(BLOCK) {
-        weights[index] = (
-            (point.weight * (1.0 - point.accuracy)) as f32,
+    let (prior_a, prior_b, mut constant) = prior.parabola();
+    let mut sum_du = [prior_a as f32; COUNT];
+    let mut sum_uu = [prior_b as f32; COUNT];
+    for block in points.chunks(BLOCK) {
+        accumulate(block, k, exp_k_mu, &mut sum_du, &mut sum_uu);
+    }
+    for point in points {
+        constant += point.weight * (1.0 - point.accuracy).powi(2);
+    }
+    let constant = constant as f32;
+    for (value, (a, b)) in objective.iter_mut().zip(sum_du.into_iter().zip(sum_uu)) {
+        let c = (a / b).clamp(1.0 - B_RANGE[1] as f32, 1.0);
+        *value = constant + c * (c * b - 2.0 * a);
+    }
+    if prior.strength > 0.0 {
+        for (value, &mu) in objective.iter_mut().zip(mu) {
+            *value += prior.of_position(k, mu) as f32;
+        }
+    }
+}
+
+/// Adds the points of `block` (at most [`BLOCK`]) to both sums of a row.
+#[inline]
+fn accumulate<const COUNT: usize>(
+    block: &[Point],
+    k: f64,
+    exp_k_mu: &[f32; COUNT],
+    sum_du: &mut [f32; COUNT],
+    sum_uu: &mut [f32; COUNT],
+) {
+    let mut terms = [(0.0f32, 0.0f32, 0.0f32); BLOCK];
+    for (term, point) in terms.iter_mut().zip(block) {
+        let deficit = point.weight * (1.0 - point.accuracy);
+        *term = (
+            (k * point.rate).exp() as f32,
+            deficit as f32,
             point.weight as f32,
         );
-        exp_k_rate[ROWS - 1][index] = (table.rows[ROWS - 1].k * point.rate).exp();
-        for row in [ROWS - 2, ROWS - 3] {
-            exp_k_rate[row][index] = (table.rows[row].k * point.rate).exp();
-        }
     }
-    for row in (0..ROWS - 3).rev() {
-        for index in 0..BLOCK {
-            exp_k_rate[row][index] = exp_k_rate[row + 2][index].powi(2);
-        }
-    }
-    for (row, exp_k_rate) in table.rows.iter().zip(&exp_k_rate) {
-        for start in row.cells.clone().step_by(LANES) {
-            let lanes = start..start + LANES;
-            let exp_k_mu = &table.exp_k_mu[lanes.clone()];
-            let (sum_du, sum_uu) = (&mut sum_du[lanes.clone()], &mut sum_uu[lanes]);
-            let mut du: [f32; LANES] = std::array::from_fn(|i| sum_du[i]);
-            let mut uu: [f32; LANES] = std::array::from_fn(|i| sum_uu[i]);
-            for (&(weighted_deficit, weight), &exp_k_rate) in
-                weights.iter().zip(exp_k_rate).take(block.len())
-            {
-                let exp_k_rate = exp_k_rate as f32;
-                for i in 0..LANES {
-                    let odds = exp_k_rate * exp_k_mu[i];
-                    let u = 1.0 / (1.0 + if odds < ODDS_CAP { odds } else { ODDS_CAP });
-                    du[i] += weighted_deficit * u;
-                    uu[i] += weight * u * u;
-                }
+    let terms = &terms[..block.len().min(BLOCK)];
+    for start in (0..COUNT).step_by(LANES) {
+        let lanes = start..start + LANES;
+        let exp_k_mu = &exp_k_mu[lanes.clone()];
+        let (sum_du, sum_uu) = (&mut sum_du[lanes.clone()], &mut sum_uu[lanes]);
+        let mut du: [f32; LANES] = std::array::from_fn(|i| sum_du[i]);
+        let mut uu: [f32; LANES] = std::array::from_fn(|i| sum_uu[i]);
+        for &(exp_k_rate, weighted_deficit, weight) in terms {
+            for i in 0..LANES {
+                let odds = exp_k_rate * exp_k_mu[i];
+                let u = 1.0 / (1.0 + if odds < ODDS_CAP { odds } else { ODDS_CAP });
+                du[i] += weighted_deficit * u;
+                uu[i] += weight * u * u;
             }
-            sum_du.copy_from_slice(&du);
-            sum_uu.copy_from_slice(&uu);
         }
+        sum_du.copy_from_slice(&du);
+        sum_uu.copy_from_slice(&uu);
     }
 }

@@ -50,10 +50,6 @@ impl Exponent {
         self.n < 0
     }
 
-    pub(crate) const fn is_integer(self) -> bool {
-        self.d == 1
-    }
-
     pub(crate) const fn numerator(self) -> i64 {
         self.n
     }

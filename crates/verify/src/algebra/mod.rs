@@ -17,4 +17,3 @@ mod quotient;
 
 pub(crate) use build::{Algebra, rational_value};
 pub(crate) use polynomial::Polynomial;
-pub(crate) use quotient::Quotient;

@@ -439,7 +439,7 @@ fn factor_small(
     let mut tried = 0;
     while divisor * divisor <= number && divisor < MAX_TRIAL_DIVISOR * 64 {
         let mut multiplicity = 0;
-        while number % divisor == 0 {
+        while number.is_multiple_of(divisor) {
             number /= divisor;
             multiplicity += sign;
         }

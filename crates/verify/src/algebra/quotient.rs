@@ -5,7 +5,7 @@ use smallvec::SmallVec;
 use super::cyclotomic;
 use super::exponent::Exponent;
 use super::generators::Generators;
-use super::polynomial::{Monomial, Polynomial, Term};
+use super::polynomial::{Monomial, Polynomial};
 use crate::fuel::{Fuel, Stop};
 use crate::number::Rational;
 
@@ -40,11 +40,6 @@ impl Quotient {
     /// The numerator when there is no denominator.
     pub(super) fn as_polynomial(&self) -> Option<&Polynomial> {
         self.denominator.is_one().then_some(&self.numerator)
-    }
-
-    /// The one term this is, if it is one.
-    pub(super) fn as_term(&self) -> Option<&Term> {
-        self.as_polynomial().and_then(Polynomial::single)
     }
 
     pub(crate) fn has_unit_denominator(&self) -> bool {

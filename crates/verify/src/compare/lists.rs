@@ -80,7 +80,7 @@ impl Judge<'_> {
         }
         for (collection, other) in [(&g, answer), (&a, gold)] {
             if matches!(self.tree.node(other), Node::Sequence { .. })
-                && !(collection.items.len() == 1 && !collection.is_set)
+                && (collection.items.len() != 1 || collection.is_set)
             {
                 return Ok(Outcome::Unequal(Reason::DifferentKind));
             }

@@ -227,10 +227,10 @@ impl Judge<'_> {
         if is_plain(g) && is_plain(a) {
             return self.quantities(gold, answer);
         }
-        if self.is_interval_like(gold) || self.is_interval_like(answer) {
-            if let Some(outcome) = self.solution_sets(gold, answer)? {
-                return Ok(outcome);
-            }
+        if (self.is_interval_like(gold) || self.is_interval_like(answer))
+            && let Some(outcome) = self.solution_sets(gold, answer)?
+        {
+            return Ok(outcome);
         }
         if is_collection(g) || is_collection(a) {
             return self.collections(gold, answer);

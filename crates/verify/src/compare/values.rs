@@ -200,7 +200,7 @@ impl Judge<'_> {
         let precision = Precision::new((margin + 128) as u32);
         let (mut agreed, needed) = (0, if has_symbols { 3 } else { 1 });
         for point in 0..if has_symbols { POINTS } else { 1 } {
-            let mut evaluate = |id: NodeId| match Evaluator::<Big>::new(
+            let evaluate = |id: NodeId| match Evaluator::<Big>::new(
                 &self.tree,
                 self.fuel,
                 &precision,

@@ -35,7 +35,7 @@ pub(super) fn answer_part(response: &str, require_think_end: bool) -> Option<&st
 /// The content of the last complete `<answer>...</answer>`.
 pub(super) fn last_answer_tag(text: &str) -> Option<&str> {
     let close = memmem::rfind(text.as_bytes(), b"</answer>")?;
-    let open = memmem::rfind(text[..close].as_bytes(), b"<answer>")?;
+    let open = memmem::rfind(&text.as_bytes()[..close], b"<answer>")?;
     Some(text[open + "<answer>".len()..close].trim())
 }
 

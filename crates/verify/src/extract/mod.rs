@@ -57,3 +57,11 @@ pub(crate) fn extract_choice<'a, S: AsRef<str>>(
         }),
     }
 }
+
+/// The beginning of a long text, for messages.
+pub(crate) fn shortened(text: &str) -> &str {
+    const SHOWN_CHARS: usize = 200;
+    text.char_indices()
+        .nth(SHOWN_CHARS)
+        .map_or(text, |(cut, _)| &text[..cut])
+}

@@ -718,7 +718,7 @@ impl Parser<'_, '_> {
             return Err(Unreadable);
         }
         let letter = if self.peek() == Some(Kind::Word) {
-            self.slice(0).bytes().nth(1)
+            self.slice(0).as_bytes().get(1).copied()
         } else {
             self.at += 1;
             self.slice(0).bytes().next()

@@ -135,12 +135,7 @@ impl Lexer<'_> {
                 b':' => self.push(Kind::Colon, 1)?,
                 b'|' => {
                     let kind = self.bar_kind();
-                    let length = if self.peek(1) == b'|' && self.tokens.is_empty() {
-                        1
-                    } else {
-                        1
-                    };
-                    self.push(kind, length)?;
+                    self.push(kind, 1)?;
                 }
                 b'(' => self.open(Kind::Open(Bracket::Round), 1)?,
                 b')' => self.close(Kind::Close(Bracket::Round), 1)?,
