@@ -1,7 +1,6 @@
 //! The public verdict vectors: accuracy by category, recall and false acceptances, with their bounds.
 #![allow(
     clippy::unwrap_used,
-    clippy::nonminimal_bool,
     reason = "a test may stop at what it did not expect"
 )]
 use std::collections::BTreeMap;

@@ -3,7 +3,6 @@
 //! The rewrites are made here on the text, by rules that do not use the crate's own parser.
 #![allow(
     clippy::unwrap_used,
-    clippy::nonminimal_bool,
     reason = "a test may stop at what it did not expect"
 )]
 use std::collections::BTreeSet;
