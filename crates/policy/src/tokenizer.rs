@@ -109,6 +109,9 @@ impl Tokenizer {
         json: &[u8],
         mut settings: Map<String, Value>,
     ) -> Result<Self, TokenizerError> {
+        // The library unwraps inside its own readers; what is not JSON must not get that far.
+        let whole: Result<serde::de::IgnoredAny, _> = serde_json::from_slice(json);
+        whole.map_err(|error| TokenizerError::Description(error.to_string()))?;
         let mut inner = tokenizers::Tokenizer::from_bytes(json).map_err(TokenizerError::library)?;
         // A `tokenizer.json` may carry the truncation or padding of some earlier use; texts here
         // are neither cut nor filled without being asked.

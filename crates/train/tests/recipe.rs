@@ -266,7 +266,7 @@ fn wrong_recipes_are_answered_with_place_and_remedy() {
         (
             SMALL,
             &["method=ppo"],
-            "--set method=ppo: `method`: unknown method `ppo`; known methods: seele, grpo",
+            "--set method=ppo: `method`: unknown method `ppo`; known methods: seele, seele-bayes, grpo",
         ),
         (
             SMALL,
