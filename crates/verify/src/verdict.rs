@@ -62,8 +62,6 @@ pub enum Reason {
     SameCanonicalForm,
     /// Both sides agree to high precision at several exact points and neither is piecewise.
     SameValueAtPoints,
-    /// Algebraic constants closer together than two different ones of their size can be.
-    WithinRootSeparation,
     /// Structured answers (tuples, sets, intervals, matrices, relations) whose parts are all equal.
     SameParts,
     /// Both sides name the same choice letter.
@@ -107,7 +105,6 @@ impl Reason {
             Self::WithinTolerance => "within the relative tolerance",
             Self::SameCanonicalForm => "same canonical form",
             Self::SameValueAtPoints => "same value to high precision at several points",
-            Self::WithinRootSeparation => "same algebraic number (root separation bound)",
             Self::SameParts => "all parts equal",
             Self::SameLetter => "same choice letter",
             Self::DifferentNumber => "different number",

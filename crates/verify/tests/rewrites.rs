@@ -146,19 +146,22 @@ fn is_expression(gold: &str) -> bool {
         .replace("\\left", "")
         .replace("\\right", "")
         .replace("\\quad", "");
-    top_level_items(&plain).len() == 1
-        && !plain.contains([
-            '=', '<', '>', '$', '%', ';', ':', '&', '_', '[', ']', '|', '\n',
-        ])
-        && ![
-            "\\text", "\\mbox", "\\mathrm", "\\in", "\\cup", "\\pm", "\\le", "\\ge", "\\neq",
-            "\\{", "circ", "\\approx", "matrix", "\\!", "np.", "{,}", "$",
-        ]
-        .iter()
-        .any(|word| plain.contains(word))
-        && !is_bracketed_sequence(&plain)
-        && !mixed_number(&plain)
-        && !(plain.len() == 1 && plain.bytes().all(|b| b.is_ascii_uppercase()))
+    let relation_or_unit = [
+        "\\text", "\\mbox", "\\mathrm", "\\in", "\\cup", "\\pm", "\\le", "\\ge", "\\neq", "\\{",
+        "circ", "\\approx", "matrix", "\\!", "np.", "{,}",
+    ];
+    let sign = [
+        '=', '<', '>', '$', '%', ';', ':', '&', '_', '[', ']', '|', '\n',
+    ];
+    if top_level_items(&plain).len() != 1
+        || plain.contains(sign)
+        || relation_or_unit.iter().any(|word| plain.contains(word))
+    {
+        return false;
+    }
+    let is_letter = plain.len() == 1 && plain.bytes().all(|b| b.is_ascii_uppercase());
+    let excluded = is_letter || mixed_number(&plain) || is_bracketed_sequence(&plain);
+    !excluded
 }
 
 fn mixed_number(gold: &str) -> bool {

@@ -101,9 +101,6 @@ impl Lexer<'_> {
                 }
                 b'+' => match self.peek(1) {
                     b'/' if self.peek(2) == b'-' => self.push(Kind::PlusMinus, 3)?,
-                    b'-' if self.peek(2) != b'\\' && !self.peek(2).is_ascii_digit() => {
-                        self.push(Kind::PlusMinus, 2)?
-                    }
                     _ => self.push(Kind::Plus, 1)?,
                 },
                 b'-' => self.push(Kind::Minus, 1)?,

@@ -1,0 +1,98 @@
+//! Verdicts a second on the public vectors, hostile ones left out, and on single cases of each cost.
+#![allow(
+    clippy::unwrap_used,
+    missing_docs,
+    reason = "a benchmark may stop at what it did not expect"
+)]
+
+use std::hint::black_box;
+use std::path::PathBuf;
+
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use seele_verify::{Extraction, Options, compare_answers, verify_choice};
+use serde_json::Value;
+
+fn vectors(criterion: &mut Criterion) {
+    let folder = std::env::var("SEELE_GOLDEN").map_or_else(
+        |_| {
+            PathBuf::from(concat!(
+                env!("CARGO_MANIFEST_DIR"),
+                "/../../../shared/golden"
+            ))
+        },
+        PathBuf::from,
+    );
+    let Ok(text) = std::fs::read_to_string(folder.join("verifier.jsonl")) else {
+        eprintln!("skipped: no verifier.jsonl in {}", folder.display());
+        return;
+    };
+    let cases: Vec<(Value, Options, Vec<String>)> = text
+        .split('\n')
+        .filter(|line| !line.is_empty())
+        .map(|line| serde_json::from_str::<Value>(line).unwrap())
+        .filter(|case| !case["category"].as_str().unwrap().starts_with("hostile"))
+        .map(|case| {
+            let extraction = case.get("extract").map_or(Extraction::Boxed, |name| {
+                serde_json::from_value(name.clone()).unwrap()
+            });
+            let options = Options {
+                extraction,
+                relative_tolerance: case["rel_tol"].as_f64(),
+                ..Options::default()
+            };
+            let choices = case.get("choices").map_or_else(Vec::new, |choices| {
+                serde_json::from_value(choices.clone()).unwrap()
+            });
+            (case, options, choices)
+        })
+        .collect();
+    let mut group = criterion.benchmark_group("public vectors");
+    group.throughput(Throughput::Elements(cases.len() as u64));
+    group.sample_size(20);
+    group.bench_function("all", |bencher| {
+        bencher.iter(|| {
+            let mut correct = 0;
+            for (case, options, choices) in &cases {
+                let gold = case["gold"].as_str().unwrap_or_default();
+                let verdict = match case["prediction"].as_str() {
+                    Some(prediction) => compare_answers(gold, prediction, options).verdict,
+                    None => {
+                        verify_choice(
+                            case["response"].as_str().unwrap_or_default(),
+                            gold,
+                            choices,
+                            options,
+                        )
+                        .verdict
+                    }
+                };
+                correct += usize::from(verdict.is_correct());
+            }
+            black_box(correct)
+        });
+    });
+    group.finish();
+}
+
+fn single(criterion: &mut Criterion) {
+    for (name, gold, answer) in [
+        ("integers", "1250", "1251"),
+        ("fraction", r"\frac{3}{4}", "0.75"),
+        ("polynomial", "x^2+2x+1", "(x+1)^2"),
+        ("nested roots", r"1+\sqrt{2}", r"\sqrt{3+2\sqrt{2}}"),
+        (
+            "differential equation",
+            r"y=e^{4 x}(c_{1}+c_{2} x)",
+            r"y = c_{2} x e^{4 x} + c_{1} e^{4 x}",
+        ),
+        ("tower", r"2^{10^{9}}", r"2^{10^{9}}+1"),
+    ] {
+        criterion.bench_function(name, |bencher| {
+            bencher
+                .iter(|| compare_answers(black_box(gold), black_box(answer), &Options::default()));
+        });
+    }
+}
+
+criterion_group!(benches, vectors, single);
+criterion_main!(benches);
