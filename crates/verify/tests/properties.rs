@@ -6,6 +6,7 @@
 )]
 
 use proptest::prelude::*;
+use proptest::test_runner::RngSeed;
 use seele_verify::{
     Extraction, Mode, Options, Verdict, compare_answers, equal, extract, verify, verify_choice,
 };
@@ -113,7 +114,7 @@ fn scraps() -> impl Strategy<Value = String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, rng_seed: RngSeed::Fixed(7), ..ProptestConfig::default() })]
 
     #[test]
     fn equality_is_reflexive_and_survives_rewrites(text in expression()) {
