@@ -2,7 +2,7 @@
 """Times and judges three answer checkers on the same cases in one run, one process each, one thread.
 
     python3 -m venv .venv
-    .venv/bin/pip install mathruler==0.1.0 pylatexenc math-verify==0.9.0 antlr4-python3-runtime==4.13.2
+    .venv/bin/pip install mathruler==0.1.0 pylatexenc tqdm math-verify==0.9.0 antlr4-python3-runtime==4.13.2
     cargo build --release -p seele
     .venv/bin/python scripts/compare_verifiers.py
 
