@@ -24,6 +24,27 @@ pub fn hint_tokens(rate: f64, solution_tokens: usize) -> usize {
     rounded.min(solution_tokens.saturating_sub(1))
 }
 
+/// Length in tokens of a Prefix-RFT prefix: `floor(rate * solution_tokens)`, at least `min_tokens` unless `rate`
+/// is 0, at most `solution_tokens - 1`.
+///
+/// Prefix-RFT rounds down where SEELE rounds half up. A rate that is not a number or not above 0 gives 0.
+pub fn prefix_tokens(rate: f64, solution_tokens: usize, min_tokens: usize) -> usize {
+    if rate.is_nan() || rate <= 0.0 {
+        return 0;
+    }
+    // `as` rounds down and saturates.
+    let length = ((rate * solution_tokens as f64) as usize).max(min_tokens);
+    length.min(solution_tokens.saturating_sub(1))
+}
+
+/// Units in the first `index` of `slices` equal slices of a solution of `units` units (UFT):
+/// `round(index * units / slices)`, half to even, at most `units`. No slices give 0.
+pub fn slice_end(index: usize, units: usize, slices: usize) -> usize {
+    // 0 / 0 is not a number, which `as` turns into 0.
+    let end = (index.min(slices) as f64 * units as f64 / slices as f64).round_ties_even();
+    (end as usize).min(units)
+}
+
 /// The rate a hint of `hint_tokens` really has: `hint_tokens / solution_tokens`, 0 for an empty solution.
 pub fn effective_rate(hint_tokens: usize, solution_tokens: usize) -> f64 {
     if solution_tokens == 0 {
@@ -103,9 +124,8 @@ impl Solution {
         effective_rate(hint_tokens, self.tokens)
     }
 
-    /// Number of units of the solution: steps, or tokens if the
-    /// cut is at tokens or there are no inner step ends.
-    ///
+    /// Number of units of the solution: steps, or tokens if the cut is at tokens or there are no inner step
+    /// ends.
     pub(crate) fn units(&self, cut: Cut) -> usize {
         if cut == Cut::Token || self.step_ends.is_empty() {
             self.tokens

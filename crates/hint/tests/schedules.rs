@@ -206,11 +206,13 @@ fn prefix_rft_continues_one_prefix_of_a_falling_lower_bound() {
             "{step}: {least} {most}"
         );
     }
-    let at_least = single(
-        "schedule = 'prefix-rft'\nrollouts = 1\nmin_prefix_tokens = 98\nlowest_rate = 0\nhighest_rate = 0",
-        at(99),
-    );
-    assert_eq!(at_least.hint_tokens, 98);
+    // The least length holds for every rate but 0, which asks for no prefix.
+    for (rate, tokens) in [("0.001", 98), ("0", 0)] {
+        let settings = format!(
+            "schedule = 'prefix-rft'\nrollouts = 1\nmin_prefix_tokens = 98\nlowest_rate = {rate}\nhighest_rate = {rate}"
+        );
+        assert_eq!(single(&settings, at(99)).hint_tokens, tokens);
+    }
 }
 
 #[test]

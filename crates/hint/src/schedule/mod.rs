@@ -70,6 +70,14 @@ pub trait Schedule: Debug + Send + Sync {
     }
 }
 
+/// Half a cosine from `start` to `end`: `end + (start - end) (1 + cos(pi share)) / 2`, `share` clamped to `[0, 1]`.
+///
+/// The falling probability of [`Uft`] and the falling bound of [`PrefixRft`].
+pub fn cosine_decay(start: f64, end: f64, share: f64) -> f64 {
+    let share = share.clamp(0.0, 1.0);
+    end + 0.5 * (start - end) * (1.0 + (std::f64::consts::PI * share).cos())
+}
+
 /// `value` as a setting error of `key` unless `holds`.
 pub(crate) fn require(
     holds: bool,

@@ -2,13 +2,12 @@
 
 use super::no_hint::without_hint;
 use super::{
-    Fork, Grouping, HintUse, RoundPlan, Schedule, VisitState, require, require_rate,
+    Fork, Grouping, HintUse, RoundPlan, Schedule, VisitState, cosine_decay, require, require_rate,
     require_rollouts,
 };
 use crate::HintError;
-use crate::length::Cut;
+use crate::length::{Cut, prefix_tokens};
 use serde::{Deserialize, Serialize};
-use std::f64::consts::PI;
 
 /// Most rollouts start from the plain problem, `prefix_rollouts` of them from one prefix whose rate is uniform
 /// between a bound that falls along a cosine over the run, from `highest_rate` to `lowest_rate`, and
@@ -24,7 +23,7 @@ pub struct PrefixRft {
     pub lowest_rate: f64,
     /// Upper bound of the rate, in `[0, 1]`. Default 0.95.
     pub highest_rate: f64,
-    /// Least tokens of a prefix (as far as the solution is long enough). Default 1.
+    /// Least tokens of a prefix, as far as the solution is long enough and the rate is not 0. Default 1.
     pub min_prefix_tokens: usize,
     /// What the prefix tokens are for. Default `policy`.
     pub hint_use: HintUse,
@@ -52,13 +51,11 @@ impl Schedule for PrefixRft {
             return None;
         }
         let total = visit.context().total_steps.max(1) as f64;
-        let phase = (visit.context().step.saturating_add(1) as f64 / total).min(1.0);
-        let falling = 0.5 * (1.0 + (PI * phase).cos());
-        let low = self.lowest_rate + (self.highest_rate - self.lowest_rate) * falling;
+        let phase = visit.context().step.saturating_add(1) as f64 / total;
+        let low = cosine_decay(self.highest_rate, self.lowest_rate, phase);
         let rate = low + (self.highest_rate - low) * visit.key().uniform();
         let solution = visit.solution();
-        // Floor, not the rounding of the other schedules: as in the published code.
-        let length = ((rate * solution.tokens() as f64) as usize).max(self.min_prefix_tokens);
+        let length = prefix_tokens(rate, solution.tokens(), self.min_prefix_tokens);
         let hint_tokens = solution.snap(length, self.cut);
         let prefix = Fork {
             rate,

@@ -2,12 +2,12 @@
 //! the solution (UFT and its variants; R3).
 
 use super::{
-    Fork, HintUse, RoundPlan, Schedule, VisitState, require, require_rate, require_rollouts,
+    Fork, HintUse, RoundPlan, Schedule, VisitState, cosine_decay, require, require_rate,
+    require_rollouts,
 };
 use crate::HintError;
-use crate::length::Cut;
+use crate::length::{Cut, slice_end};
 use serde::{Deserialize, Serialize};
-use std::f64::consts::PI;
 
 /// Every slice of the solution is revealed with a probability that falls along a cosine; the hint is the
 /// first `j` slices, `j` the number revealed.
@@ -44,18 +44,27 @@ impl Default for Uft {
     }
 }
 
+impl Uft {
+    /// Probability of revealing a slice in `step` (from 0) of a run of `total_steps`:
+    /// `cosine_decay(highest, lowest, t / T)` for `t = step + 1` up to the last of the `T` hinted steps, then 0.
+    pub fn probability(&self, step: u64, total_steps: u64) -> f64 {
+        let hinted = hinted_steps(total_steps, self.hint_share);
+        if step >= hinted {
+            return 0.0;
+        }
+        let share = (step + 1) as f64 / hinted as f64;
+        cosine_decay(self.highest_probability, self.lowest_probability, share)
+    }
+}
+
 impl Schedule for Uft {
     fn plan(&self, visit: &VisitState) -> Option<RoundPlan> {
         visit.rounds().is_empty().then(|| {
             let slices = slices_of(visit, self.slices, self.cut);
-            let revealed = hint_phase(visit, self.hint_share).map_or(0, |phase| {
-                let range = self.highest_probability - self.lowest_probability;
-                let probability =
-                    self.lowest_probability + 0.5 * range * (1.0 + (PI * phase).cos());
-                (0..slices)
-                    .filter(|&slice| visit.key().with(slice as u64).uniform() < probability)
-                    .count()
-            });
+            let probability = self.probability(visit.context().step, visit.context().total_steps);
+            let revealed = (0..slices)
+                .filter(|&slice| visit.key().with(slice as u64).uniform() < probability)
+                .count();
             slice_round(
                 visit,
                 (revealed, slices),
@@ -115,7 +124,7 @@ impl Schedule for UftStage {
     fn plan(&self, visit: &VisitState) -> Option<RoundPlan> {
         visit.rounds().is_empty().then(|| {
             let slices = slices_of(visit, self.slices, self.cut);
-            let steps = hinted_steps(visit, self.hint_share);
+            let steps = hinted_steps(visit.context().total_steps, self.hint_share);
             // Exact integers: the stairs must not shift by rounding.
             let passed =
                 u128::from(visit.context().step) * slices as u128 / u128::from(steps.max(1));
@@ -212,15 +221,8 @@ fn slices_of(visit: &VisitState, slices: u32, cut: Cut) -> usize {
 }
 
 /// Steps of the run with hints.
-fn hinted_steps(visit: &VisitState, share: f64) -> u64 {
-    (visit.context().total_steps as f64 * share).round() as u64
-}
-
-/// `t / T` for step `t = 1..=T` of the hinted share, none after it.
-fn hint_phase(visit: &VisitState, share: f64) -> Option<f64> {
-    let steps = hinted_steps(visit, share);
-    let step = visit.context().step.saturating_add(1);
-    (step <= steps).then(|| step as f64 / steps as f64)
+fn hinted_steps(total_steps: u64, share: f64) -> u64 {
+    (total_steps as f64 * share).round() as u64
 }
 
 /// A round from the first `revealed` of `slices` slices, cut after unit `round(j U / K)` (half to even).
@@ -233,8 +235,7 @@ fn slice_round(
 ) -> RoundPlan {
     let solution = visit.solution();
     let share = revealed as f64 / slices as f64;
-    let units =
-        (revealed as f64 * solution.units(cut) as f64 / slices as f64).round_ties_even() as usize;
+    let units = slice_end(revealed, solution.units(cut), slices);
     let hint_tokens = solution.tokens_of_units(units, cut);
     RoundPlan::single(Fork {
         rate: share,
