@@ -122,6 +122,7 @@ mod compare;
 mod explain;
 mod extract;
 mod fuel;
+mod gcd;
 mod grader;
 mod number;
 mod numeric;

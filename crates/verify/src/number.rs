@@ -7,6 +7,7 @@ use num_integer::Integer;
 use num_traits::{One, Signed, ToPrimitive, Zero};
 
 use crate::fuel::Stop;
+use crate::gcd::{gcd, gcd_u64, remove_factor};
 
 /// Largest numerator or denominator that is computed, in bits. Larger powers stay symbolic.
 pub(crate) const MAX_BITS: u64 = 1 << 14;
@@ -62,7 +63,7 @@ impl Rational {
         if d.is_one() {
             return Some(Self::from_coprime(n, d));
         }
-        let g = n.gcd(&d);
+        let g = gcd(&n, &d);
         let (mut n, mut d) = if g.is_one() { (n, d) } else { (n / &g, d / &g) };
         if d.is_negative() {
             (n, d) = (-n, -d);
@@ -286,6 +287,20 @@ impl Rational {
         Self::from_coprime(n.pow(exponent), d.pow(exponent)).limited()
     }
 
+    /// Takes every factor of a prime out of the number; returns its exponent, negative for a denominator.
+    pub(crate) fn remove_factor(&mut self, prime: &Self) -> i64 {
+        let Some(prime) = Some(prime).filter(|prime| prime.is_integer() && !self.is_zero()) else {
+            return 0;
+        };
+        let prime = prime.numerator();
+        let (mut n, mut d) = self.parts();
+        let exponent = remove_factor(&mut n, &prime) - remove_factor(&mut d, &prime);
+        if exponent != 0 {
+            *self = Self::from_coprime(n, d);
+        }
+        exponent
+    }
+
     /// The largest integer not above the value.
     pub(crate) fn floor(&self) -> Self {
         match self {
@@ -333,13 +348,6 @@ fn gcd_u128(a: u128, b: u128) -> u128 {
         (Ok(a), Ok(b)) => u128::from(gcd_u64(a, b)),
         _ => a.gcd(&b),
     }
-}
-
-fn gcd_u64(mut a: u64, mut b: u64) -> u64 {
-    while b != 0 {
-        (a, b) = (b, a % b);
-    }
-    a
 }
 
 impl PartialEq for Rational {

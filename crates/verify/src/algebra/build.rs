@@ -601,7 +601,9 @@ impl<'a> Algebra<'a> {
                 if let Some(exponent) = term.monomial.exponent_of(MINUS_ONE) {
                     monomial = monomial.times(&Monomial::power(MINUS_ONE, exponent.neg()?))?;
                 }
-                let term = this.generators.reduce(monomial, term.coefficient.clone())?;
+                let term = this
+                    .generators
+                    .reduce(monomial, term.coefficient.clone(), fuel)?;
                 sum = sum.add(&Polynomial::term(term.monomial, term.coefficient), fuel)?;
             }
             Ok(sum)

@@ -102,6 +102,7 @@ impl Generators {
         &self,
         monomial: Monomial,
         mut coefficient: Rational,
+        fuel: &Fuel,
     ) -> Result<Term, Stop> {
         if coefficient.is_zero() {
             return Ok(Term {
@@ -132,12 +133,13 @@ impl Generators {
                     }
                 }
                 Kernel::Prime(prime) => {
+                    fuel.spend(coefficient.cost())?;
                     let whole = exponent.floor();
                     if whole.unsigned_abs().saturating_mul(prime.bits()) <= MAX_BITS / 4 {
                         coefficient = coefficient.mul(&prime.pow(whole)?)?;
                         exponent = exponent.sub(Exponent::integer(whole))?;
                     } else {
-                        let moved = valuation(&mut coefficient, prime)?;
+                        let moved = coefficient.remove_factor(prime);
                         exponent = exponent.add(Exponent::integer(moved))?;
                     }
                 }
@@ -178,6 +180,7 @@ impl Generators {
                 let term = self.reduce(
                     x.monomial.times(&y.monomial)?,
                     x.coefficient.mul(&y.coefficient)?,
+                    fuel,
                 )?;
                 terms.push(term);
             }
@@ -295,30 +298,4 @@ fn monomial_mentions(generators: &Generators, monomial: &Monomial, other: Genera
         .factors()
         .iter()
         .any(|(generator, _)| *generator == other || generators.mentions(*generator, other))
-}
-
-/// Takes all factors of a prime out of a coefficient; returns how many (negative: denominator).
-fn valuation(coefficient: &mut Rational, prime: &Rational) -> Result<i64, Stop> {
-    let mut moved = 0;
-    for direction in [1i64, -1] {
-        loop {
-            let next = if direction == 1 {
-                coefficient.div(prime)?
-            } else {
-                coefficient.mul(prime)?
-            };
-            // A factor is gone when the other side of the fraction did not grow.
-            let grew = if direction == 1 {
-                next.denominator() > coefficient.denominator()
-            } else {
-                next.numerator().magnitude() > coefficient.numerator().magnitude()
-            };
-            if grew {
-                break;
-            }
-            *coefficient = next;
-            moved += direction;
-        }
-    }
-    Ok(moved)
 }

@@ -130,7 +130,7 @@ impl Generators {
                 )
             }
         };
-        let reduced = self.reduce(monomial.times(&primes)?, coefficient)?;
+        let reduced = self.reduce(monomial.times(&primes)?, coefficient, fuel)?;
         Ok(Polynomial::term(reduced.monomial, reduced.coefficient))
     }
 
@@ -255,7 +255,7 @@ impl Generators {
                 }
             } else {
                 let root = self.root_of_unity(&turn.mul(exponent)?.to_rational(), fuel)?;
-                let scaled = self.reduce(monomial, coefficient)?;
+                let scaled = self.reduce(monomial, coefficient, fuel)?;
                 return self.multiply(
                     &root,
                     &Polynomial::term(scaled.monomial, scaled.coefficient),
@@ -263,7 +263,7 @@ impl Generators {
                 );
             }
         }
-        let term = self.reduce(monomial, coefficient)?;
+        let term = self.reduce(monomial, coefficient, fuel)?;
         Ok(Polynomial::term(term.monomial, term.coefficient))
     }
 
@@ -315,7 +315,7 @@ impl Generators {
         let twelfths = r.mul(&Rational::integer(12))?;
         if !twelfths.is_integer() {
             let exponent = Exponent::from_rational(r)?;
-            let term = self.reduce(Monomial::power(MINUS_ONE, exponent), Rational::ONE)?;
+            let term = self.reduce(Monomial::power(MINUS_ONE, exponent), Rational::ONE, fuel)?;
             return Ok(Polynomial::term(term.monomial, term.coefficient));
         }
         let twelfths = twelfths
@@ -345,7 +345,7 @@ impl Generators {
                 fuel,
             )?;
             let scale = Rational::ratio(1, over).ok_or(Stop::Unsupported)?;
-            let term = this.reduce(monomial, scale)?;
+            let term = this.reduce(monomial, scale, fuel)?;
             Ok(Polynomial::term(term.monomial, term.coefficient))
         };
         let value = match k {

@@ -87,7 +87,7 @@ impl Generators {
         let inverse = content.raised(Exponent::integer(-1))?;
         let scale = leading.coefficient.inverse()?;
         let divided = |polynomial: &Polynomial| -> Result<Polynomial, Stop> {
-            fuel.spend(polynomial.terms().len())?;
+            fuel.spend(polynomial.terms().len() * (polynomial.coefficient_cost() + scale.cost()))?;
             if inverse.is_one() {
                 return polynomial.scaled(&scale);
             }
@@ -96,6 +96,7 @@ impl Generators {
                 terms.push(self.reduce(
                     term.monomial.times(&inverse)?,
                     term.coefficient.mul(&scale)?,
+                    fuel,
                 )?);
             }
             Polynomial::collect(terms)
@@ -140,6 +141,7 @@ impl Generators {
             let term = self.reduce(
                 top.monomial.times(&inverse)?,
                 top.coefficient.div(&leading.coefficient)?,
+                fuel,
             )?;
             let product = self.multiply(
                 b,

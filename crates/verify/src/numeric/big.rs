@@ -27,6 +27,10 @@ pub(crate) struct Precision {
 
 /// Numbers beyond `2^MAX_MAGNITUDE` are not computed.
 const MAX_MAGNITUDE: i64 = 1 << 20;
+/// Exponents beyond this are not followed: the number becomes unknown, or nothing but its bound.
+const MAX_EXPONENT: i64 = 1 << 40;
+/// The error of a number of which nothing is known. Far from the ends of its type, so that sums stay inside.
+const UNKNOWN: i64 = i64::MAX / 8;
 /// Extra bits of fixed-point work.
 const GUARD: i64 = 32;
 
@@ -116,7 +120,44 @@ impl Big {
             self.exponent += excess;
             self.error = Some(larger(self.error, Some(self.exponent)).unwrap_or(self.exponent) + 1);
         }
-        self
+        self.bounded()
+    }
+
+    /// The same number, or a weaker statement about it, with exponents that cannot overflow.
+    fn bounded(mut self) -> Self {
+        if self.mantissa.is_zero() {
+            self.exponent = 0;
+        } else if self.magnitude() > MAX_EXPONENT {
+            return Self::unknown();
+        } else if self.magnitude() < -MAX_EXPONENT {
+            self.mantissa = BigInt::zero();
+            self.exponent = 0;
+            self.error = larger(self.error, Some(-MAX_EXPONENT));
+        }
+        match self.error {
+            Some(error) if error > MAX_EXPONENT => Self::unknown(),
+            error => Self {
+                error: error.map(|error| error.max(-MAX_EXPONENT)),
+                ..self
+            },
+        }
+    }
+
+    /// Any number: it stays so in sums and products, and no function takes it.
+    fn unknown() -> Self {
+        Self {
+            mantissa: BigInt::zero(),
+            exponent: 0,
+            error: Some(UNKNOWN),
+        }
+    }
+
+    fn is_unknown(&self) -> bool {
+        self.error == Some(UNKNOWN)
+    }
+
+    fn is_exact_zero(&self) -> bool {
+        self.mantissa.is_zero() && self.error.is_none()
     }
 
     fn limited(self) -> Result<Self, Stop> {
@@ -207,10 +248,10 @@ impl Real for Big {
     }
 
     fn add(&self, other: &Self, precision: &Precision) -> Self {
-        if self.mantissa.is_zero() && self.error.is_none() {
+        if self.is_exact_zero() || other.is_unknown() {
             return other.clone();
         }
-        if other.mantissa.is_zero() && other.error.is_none() {
+        if other.is_exact_zero() || self.is_unknown() {
             return self.clone();
         }
         let error = larger(self.error, other.error).map(|error| error + 1);
@@ -225,7 +266,8 @@ impl Real for Big {
                 mantissa: big.mantissa.clone(),
                 exponent: big.exponent,
                 error: larger(error, Some(small.magnitude() + 1)),
-            };
+            }
+            .bounded();
         }
         let exponent = self.exponent.min(other.exponent);
         let mantissa = (&self.mantissa << (self.exponent - exponent))
@@ -247,6 +289,12 @@ impl Real for Big {
     }
 
     fn mul(&self, other: &Self, precision: &Precision) -> Self {
+        if self.is_exact_zero() || other.is_exact_zero() {
+            return Self::zero();
+        }
+        if self.is_unknown() || other.is_unknown() {
+            return Self::unknown();
+        }
         let error = match (self.error, other.error) {
             (None, None) => None,
             (a, b) => {
@@ -265,8 +313,11 @@ impl Real for Big {
 
     fn div(&self, other: &Self, precision: &Precision) -> Result<Self, Stop> {
         let lower = other.lower()?;
-        if self.mantissa.is_zero() && self.error.is_none() {
+        if self.is_exact_zero() {
             return Ok(Self::zero());
+        }
+        if self.is_unknown() {
+            return Err(Stop::Unsupported);
         }
         let shift =
             (precision.working() + other.mantissa.bits() as i64 - self.mantissa.bits() as i64 + 1)
@@ -288,7 +339,7 @@ impl Real for Big {
     }
 
     fn sqrt(&self, precision: &Precision) -> Result<Self, Stop> {
-        if self.mantissa.is_zero() && self.error.is_none() {
+        if self.is_exact_zero() {
             return Ok(Self::zero());
         }
         let lower = self.lower()?;
@@ -606,6 +657,27 @@ mod tests {
             one.agreement(&Big::from_rational(&Rational::ONE, &precision), &precision)
                 .is_some_and(|bits| bits < -280)
         );
+    }
+
+    #[test]
+    fn repeated_products_never_leave_the_range_of_exponents() {
+        let precision = Precision::new(128);
+        let third = Big::from_rational(&Rational::ratio(1, 3).unwrap(), &precision);
+        for start in [
+            Big::zero(),
+            Big::from_rational(&Rational::integer(3), &precision),
+            third.clone(),
+            third.sub(&third, &precision),
+        ] {
+            let mut power = start;
+            for _ in 0..200 {
+                power = power.mul(&power, &precision);
+            }
+            let sum = power.add(&third, &precision);
+            let product = power.mul(&third, &precision);
+            assert!(power.is_unknown() == sum.is_unknown());
+            assert!(power.is_unknown() == product.is_unknown());
+        }
     }
 
     #[test]
