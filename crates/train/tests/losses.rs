@@ -166,6 +166,7 @@ fn branch(sequence: &Sequence) -> Branch {
         tokens: sequence.logprobs.len() - sequence.hint,
         old_logprobs: sequence.old[sequence.hint..].to_vec(),
         ref_logprobs: sequence.reference[sequence.hint..].to_vec(),
+        ..Branch::default()
     }
 }
 

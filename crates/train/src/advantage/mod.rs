@@ -5,7 +5,7 @@
 //!
 //! // One problem, two rounds of two rollouts; SEELE compares all four (Eq. 2).
 //! let members = [(0, 1.0), (0, 1.0), (1, 0.0), (1, 1.0)]
-//!     .map(|(round, reward)| Member { group: 7, round, reward, hint_tokens: 0, trace: false });
+//!     .map(|(round, reward)| Member { group: 7, round, reward, ..Member::default() });
 //! let totals = RewardTotals::of(&AdvantageConfig::default(), &members);
 //! let result = advantages(&AdvantageConfig::default(), &members, totals);
 //! assert_eq!(result[2].generated, -0.75);
@@ -21,7 +21,7 @@ use std::hash::Hash;
 pub use config::{AdvantageConfig, AdvantageKind, AdvantageScope, Singleton, TraceMembership};
 
 /// One sequence as the estimators see it.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Member {
     /// Problem that the sequence answers.
     pub group: u64,
@@ -33,6 +33,8 @@ pub struct Member {
     pub hint_tokens: usize,
     /// Whether it is an off-policy trace (a whole reference solution) instead of a rollout.
     pub trace: bool,
+    /// Whether it is a rollout that continues an off-policy trace.
+    pub off_policy_hint: bool,
 }
 
 /// Advantage of one sequence, the same for all its tokens of one role.
@@ -70,7 +72,7 @@ impl RewardTotals {
     pub fn of(config: &AdvantageConfig, members: &[Member]) -> Self {
         members
             .iter()
-            .filter(|member| config.counts(member.trace))
+            .filter(|member| config.counts(member.is_off_policy()))
             .fold(Self::default(), |totals, member| Self {
                 count: totals.count + 1.0,
                 sum: totals.sum + member.reward,
@@ -89,10 +91,18 @@ impl RewardTotals {
     }
 }
 
+impl Member {
+    /// Whether some of its tokens were not sampled.
+    pub fn is_off_policy(&self) -> bool {
+        self.trace || self.off_policy_hint
+    }
+}
+
 impl AdvantageConfig {
-    /// Whether a sequence belongs to its group and to the policy loss.
-    pub fn counts(&self, trace: bool) -> bool {
-        !trace || self.traces == TraceMembership::Member
+    /// Whether a sequence belongs to its group and to the policy loss; `off_policy`: it is a trace or
+    /// continues one.
+    pub fn counts(&self, off_policy: bool) -> bool {
+        !off_policy || self.traces == TraceMembership::Member
     }
 }
 
@@ -111,7 +121,7 @@ pub fn advantages(
     batch: RewardTotals,
 ) -> Vec<Advantage> {
     let mut result = vec![Advantage::default(); members.len()];
-    let counted = |index: &usize| config.counts(members[*index].trace);
+    let counted = |index: &usize| config.counts(members[*index].is_off_policy());
     let indices = (0..members.len()).filter(counted);
 
     match config.kind {
@@ -142,6 +152,8 @@ pub fn advantages(
     for (advantage, member) in result.iter_mut().zip(members) {
         if member.trace {
             advantage.generated *= config.trace_weight;
+        } else if member.off_policy_hint {
+            advantage.hint *= config.trace_weight;
         }
     }
     result
@@ -174,7 +186,7 @@ mod tests {
             round,
             reward,
             hint_tokens,
-            trace: false,
+            ..Member::default()
         }
     }
 

@@ -63,7 +63,7 @@ mod tests {
             round: 0,
             reward,
             hint_tokens,
-            trace: false,
+            ..Member::default()
         })
     }
 

@@ -113,6 +113,7 @@ impl Objective {
             if let Weights::Each(weights) = &mut segment.weights {
                 for token in weights {
                     token.policy = PolicyMass::default();
+                    token.off_policy = PolicyMass::default();
                 }
             }
         }
@@ -126,7 +127,11 @@ impl Objective {
                 .enumerate()
             {
                 let advantage = sequence.hint_advantage(offset);
-                token.policy.add(advantage, sequence.policy_weight);
+                let mass = match sequence.coverage.off_policy_hint {
+                    true => &mut token.off_policy,
+                    false => &mut token.policy,
+                };
+                mass.add(advantage, sequence.policy_weight);
             }
         }
     }

@@ -23,6 +23,34 @@ pub struct Trunk {
     pub branches: Vec<Branch>,
 }
 
+/// What the hint tokens in front of a sequence are for. The configuration says what is switched on
+/// (`imitation`, `policy-loss.on-hint`); the role says which of it concerns this sequence.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum HintRole {
+    /// Whatever the configuration switches on for hints.
+    #[default]
+    Configured,
+    /// Part of the prompt: nothing is trained.
+    Context,
+    /// Targets of the imitation term, where it covers hints.
+    Imitated,
+    /// Under the policy loss, where it covers hints (Prefix-RFT).
+    Policy,
+    /// An off-policy trace that the policy continues (LUFFY with partial traces): under the policy loss with
+    /// `-A f(pi)`, like the tokens of a whole trace.
+    OffPolicy,
+}
+
+impl HintRole {
+    pub(super) fn is_imitated(self) -> bool {
+        matches!(self, Self::Configured | Self::Imitated)
+    }
+
+    pub(super) fn is_policy(self) -> bool {
+        matches!(self, Self::Configured | Self::Policy)
+    }
+}
+
 /// One sequence: a rollout, or an off-policy trace.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Branch {
@@ -30,6 +58,8 @@ pub struct Branch {
     pub round: u32,
     /// Hint tokens in front of it: its fork, counted from the end of the prompt.
     pub hint_tokens: usize,
+    /// What these tokens are for.
+    pub hint_role: HintRole,
     /// Shaped reward, finite; a KL placed in the reward is subtracted here, not by the caller.
     pub reward: f64,
     /// Whether the tokens are a reference solution instead of samples.
@@ -42,6 +72,13 @@ pub struct Branch {
     pub old_logprobs: Vec<f64>,
     /// `[tokens]`: log-probs under the reference policy; only with a KL.
     pub ref_logprobs: Vec<f64>,
+}
+
+impl Branch {
+    /// Whether some of its tokens were not sampled: a whole trace, or one that the policy continues.
+    pub fn is_off_policy(&self) -> bool {
+        self.trace || (self.hint_role == HintRole::OffPolicy && self.hint_tokens > 0)
+    }
 }
 
 /// Which per-token lists an objective reads.
@@ -76,7 +113,10 @@ pub(super) fn check(config: &ObjectiveConfig, trunks: &[Trunk]) -> Result<(), Ob
     for (trunk_index, trunk) in trunks.iter().enumerate() {
         check_solution(&needs, trunk_index, trunk)?;
         for (branch_index, branch) in trunk.branches.iter().enumerate() {
-            if branch.trace && config.has_sequence_ratio() && config.advantage.counts(true) {
+            if branch.is_off_policy()
+                && config.has_sequence_ratio()
+                && config.advantage.counts(true)
+            {
                 return Err(ObjectiveError::TraceWithSequenceRatio {
                     trunk: trunk_index,
                     branch: branch_index,

@@ -2,7 +2,7 @@
 
 use super::ObjectiveError;
 use super::aggregation::TermCount;
-use super::batch::{Branch, Trunk, check};
+use super::batch::{Branch, HintRole, Trunk, check};
 use super::config::{ImitationTokens, KlTokens, ObjectiveConfig, PolicyLossKind, WhichHint};
 use super::reward_shaping::kl_penalty_of_sequence;
 use crate::advantage::{Member, RewardTotals};
@@ -25,6 +25,8 @@ impl Span {
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Coverage {
     pub(super) policy: Span,
+    /// The hint under `policy` is an off-policy trace.
+    pub(super) off_policy_hint: bool,
     pub(super) kl: Span,
     pub(super) imitation: Span,
     pub(super) entropy: Span,
@@ -32,11 +34,12 @@ pub(super) struct Coverage {
 
 impl Coverage {
     pub(super) fn of(config: &ObjectiveConfig, trunk: &Trunk, branch: &Branch) -> Self {
-        let member = config.advantage.counts(branch.trace);
+        let member = config.advantage.counts(branch.is_off_policy());
         // A truncated rollout leaves the terms on what it sampled; its hint is still a hint.
         let masked = branch.truncated && config.overlong.mask_truncated;
         Self {
             policy: policy(config, branch, member && !masked),
+            off_policy_hint: branch.hint_role == HintRole::OffPolicy,
             kl: kl(config, branch, member && !masked),
             imitation: imitation(config, trunk, branch),
             entropy: Span {
@@ -56,10 +59,10 @@ fn policy(config: &ObjectiveConfig, branch: &Branch, trained: bool) -> Span {
         return Span::default();
     }
     Span {
-        hint: if config.policy_loss.on_hint {
-            branch.hint_tokens
-        } else {
-            0
+        hint: match branch.hint_role {
+            HintRole::OffPolicy => branch.hint_tokens,
+            role if config.policy_loss.on_hint && role.is_policy() => branch.hint_tokens,
+            _ => 0,
         },
         own: branch.tokens,
     }
@@ -87,7 +90,7 @@ fn imitation(config: &ObjectiveConfig, trunk: &Trunk, branch: &Branch) -> Span {
         return Span::default();
     }
     match (config.imitation.tokens, branch.trace) {
-        (ImitationTokens::Hint, false) => Span {
+        (ImitationTokens::Hint, false) if branch.hint_role.is_imitated() => Span {
             hint: imitated_hint(config.imitation.which_hint, trunk, branch),
             own: 0,
         },
@@ -95,12 +98,17 @@ fn imitation(config: &ObjectiveConfig, trunk: &Trunk, branch: &Branch) -> Span {
             hint: 0,
             own: branch.tokens,
         },
+        (ImitationTokens::Trace, false) if branch.hint_role == HintRole::OffPolicy => Span {
+            hint: branch.hint_tokens,
+            own: 0,
+        },
         _ => Span::default(),
     }
 }
 
 fn imitated_hint(which: WhichHint, trunk: &Trunk, branch: &Branch) -> usize {
-    let rollouts = || trunk.branches.iter().filter(|other| !other.trace);
+    let imitated = |other: &&Branch| !other.trace && other.hint_role.is_imitated();
+    let rollouts = || trunk.branches.iter().filter(imitated);
     let longest = |round: Option<u32>| {
         rollouts()
             .filter(|other| round.is_none_or(|round| other.round == round))
@@ -121,7 +129,7 @@ fn imitated_hint(which: WhichHint, trunk: &Trunk, branch: &Branch) -> usize {
 pub struct BatchTotals {
     /// Sequences that belong to a group: `N`.
     pub sequences: f64,
-    /// Off-policy traces, members of groups or not.
+    /// Off-policy traces, whole or continued, members of groups or not.
     pub traces: f64,
     /// Trunks.
     pub trunks: f64,
@@ -155,8 +163,9 @@ impl BatchTotals {
         for trunk in trunks {
             totals.trunks += 1.0;
             for branch in &trunk.branches {
-                totals.traces += f64::from(u8::from(branch.trace));
-                totals.sequences += f64::from(u8::from(config.advantage.counts(branch.trace)));
+                let off_policy = branch.is_off_policy();
+                totals.traces += f64::from(u8::from(off_policy));
+                totals.sequences += f64::from(u8::from(config.advantage.counts(off_policy)));
                 let coverage = Coverage::of(config, trunk, branch);
                 totals.policy.add(coverage.policy.tokens());
                 totals.kl.add(coverage.kl.tokens());
@@ -253,6 +262,7 @@ pub(super) fn members(config: &ObjectiveConfig, trunks: &[Trunk]) -> Vec<Member>
                 reward: branch.reward - kl_penalty_of_sequence(config, trunk, branch),
                 hint_tokens: branch.hint_tokens,
                 trace: branch.trace,
+                off_policy_hint: branch.is_off_policy() && !branch.trace,
             })
         })
         .collect()

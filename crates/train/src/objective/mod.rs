@@ -55,7 +55,7 @@ mod segment;
 mod validate;
 
 pub use aggregation::TermCount;
-pub use batch::{Branch, Trunk};
+pub use batch::{Branch, HintRole, Trunk};
 pub use batch_objective::Objective;
 pub use config::{
     AggregationConfig, AggregationMode, DynamicSamplingConfig, EmptySequences, EntropyConfig,

@@ -118,8 +118,13 @@ impl Objective {
         for sequence in &self.sequences {
             let segment = &self.segments[sequence.solution_segment];
             let first = segment.slots.start;
+            // The filter chooses among prefix tokens; an off-policy trace is trained whole.
+            let prefix = match sequence.coverage.off_policy_hint {
+                true => 0,
+                false => sequence.coverage.policy.hint,
+            };
             prefixes.push(
-                entropies[first..first + sequence.coverage.policy.hint]
+                entropies[first..first + prefix]
                     .iter()
                     .map(|&entropy| segment.require_finite("entropy", entropy.into()))
                     .collect::<Result<_, _>>()?,

@@ -37,6 +37,8 @@ impl PolicyMass {
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(super) struct TokenWeights {
     pub(super) policy: PolicyMass,
+    /// Of sequences for which the token is part of an off-policy trace that they continue.
+    pub(super) off_policy: PolicyMass,
     pub(super) kl: f64,
     pub(super) imitation: f64,
     pub(super) entropy: f64,
@@ -47,6 +49,8 @@ impl TokenWeights {
     pub(super) fn is_trained(&self) -> bool {
         self.policy.positive > 0.0
             || self.policy.negative > 0.0
+            || self.off_policy.positive > 0.0
+            || self.off_policy.negative > 0.0
             || self.kl > 0.0
             || self.imitation > 0.0
             || self.entropy > 0.0
@@ -126,8 +130,12 @@ impl Segment {
     ) -> Result<(f64, f64), ObjectiveError> {
         let weights = self.weights(offset);
         let mut gradient = 0.0;
-        if weights.policy.sequences > 0 || weights.is_trained() {
+        let sequences = weights.policy.sequences + weights.off_policy.sequences;
+        if sequences > 0 || weights.is_trained() {
             self.require_finite("current log-prob", logprob)?;
+        }
+        if weights.off_policy.sequences > 0 {
+            gradient += trace_token(config, weights.off_policy, logprob, result);
         }
         if weights.policy.sequences > 0 {
             gradient += self.policy_token(config, offset, logprob, result);
@@ -171,12 +179,7 @@ impl Segment {
             RatioSource::Token => logprob - self.old_logprobs[offset],
             RatioSource::Detached => 0.0,
             RatioSource::Sequence => self.sequence_log_ratio,
-            RatioSource::Trace => {
-                let (value, slope) = config.policy_loss.shape_trace(logprob);
-                let mass = mass.negative - mass.positive;
-                result.terms.policy += mass * value;
-                return mass * slope;
-            }
+            RatioSource::Trace => return trace_token(config, mass, logprob, result),
         };
 
         let loss = config.policy_loss.ratio_loss(log_ratio);
@@ -207,4 +210,17 @@ impl Segment {
         }
         gradient
     }
+}
+
+/// Adds the policy term of a token that was not sampled; returns its derivative.
+fn trace_token(
+    config: &ObjectiveConfig,
+    mass: PolicyMass,
+    logprob: f64,
+    result: &mut Evaluation,
+) -> f64 {
+    let (value, slope) = config.policy_loss.shape_trace(logprob);
+    let mass = mass.negative - mass.positive;
+    result.terms.policy += mass * value;
+    mass * slope
 }

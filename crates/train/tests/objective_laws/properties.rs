@@ -5,8 +5,8 @@ use proptest::test_runner::RngSeed;
 use seele_train::advantage::{AdvantageConfig, AdvantageScope, Member, RewardTotals, advantages};
 use seele_train::objective::presets::{PRESET_NAMES, preset};
 use seele_train::objective::{
-    BatchTotals, Branch, EntropyFilterScope, Evaluation, ImitationTokens, KlKind, KlPlacement,
-    Objective, ObjectiveConfig, ObjectiveError, PolicyLossConfig, Trunk, WhichHint,
+    BatchTotals, Branch, EntropyFilterScope, Evaluation, HintRole, ImitationTokens, KlKind,
+    KlPlacement, Objective, ObjectiveConfig, ObjectiveError, PolicyLossConfig, Trunk, WhichHint,
 };
 
 use crate::support::{
@@ -258,7 +258,7 @@ proptest! {
         let members: Vec<Member> = rewards
             .iter()
             .map(|&(group, round, reward)| Member {
-                group, round, reward, hint_tokens: 0, trace: false,
+                group, round, reward, ..Member::default()
             })
             .collect();
         let values = advantages(&config, &members, RewardTotals::of(&config, &members));
@@ -520,4 +520,103 @@ fn bad_input_is_refused_with_its_place() {
             ..
         })
     ));
+}
+
+#[test]
+fn a_continued_trace_trains_its_hint_like_a_trace_and_the_rest_like_a_rollout() {
+    let config = ObjectiveConfig {
+        kl: Default::default(),
+        entropy: Default::default(),
+        ..preset("luffy").unwrap().with_longest_response(4)
+    };
+    let rollout = |reward| Branch {
+        reward,
+        tokens: 1,
+        old_logprobs: vec![-1.0],
+        ..Branch::default()
+    };
+    let trunk = |branch: Branch| Trunk {
+        solution_tokens: 2,
+        branches: vec![rollout(0.0), branch],
+        ..Trunk::default()
+    };
+    let continued = Branch {
+        hint_tokens: 2,
+        hint_role: HintRole::OffPolicy,
+        ..rollout(1.0)
+    };
+    let objective = Objective::new(config.clone(), vec![trunk(continued.clone())]).unwrap();
+    // Slots: two solution tokens, the plain rollout's, the continuation's.
+    let found = objective
+        .evaluate(0, &[-0.3, -2.0, -1.0, -1.5], None)
+        .unwrap();
+
+    let trace = Branch {
+        trace: true,
+        tokens: 2,
+        old_logprobs: Vec::new(),
+        ..rollout(1.0)
+    };
+    let whole = Objective::new(config.clone(), vec![trunk(trace)]).unwrap();
+    let traced = whole.evaluate(3, &[-0.3, -2.0], None).unwrap();
+    assert_eq!(found.grad_logprobs[..2], traced.grad_logprobs);
+    assert!(found.grad_logprobs[..2].iter().all(|&slope| slope < 0.0));
+    // Advantage 0.5, ratio e^-0.5, longest response 4.
+    assert!(near(found.grad_logprobs[3], -0.5 * (-0.5f64).exp() / 4.0));
+
+    // As context, the same hint is left alone.
+    let context = Branch {
+        hint_role: HintRole::Context,
+        ..continued.clone()
+    };
+    let objective = Objective::new(config, vec![trunk(context)]).unwrap();
+    let found = objective
+        .evaluate(0, &[-0.3, -2.0, -1.0, -1.5], None)
+        .unwrap();
+    assert_eq!(found.grad_logprobs[..2], [0.0, 0.0]);
+
+    // Apart from the group, the trace is imitated and the continuation is not trained.
+    let config = ObjectiveConfig {
+        entropy: Default::default(),
+        ..preset("rl-with-sft-loss").unwrap().with_longest_response(4)
+    };
+    let objective = Objective::new(config, vec![trunk(continued)]).unwrap();
+    let found = objective
+        .evaluate(0, &[-0.3, -2.0, -1.0, -1.5], None)
+        .unwrap();
+    assert_eq!(found.grad_logprobs, [-0.5, -0.5, 0.0, 0.0]);
+}
+
+#[test]
+fn roles_choose_among_what_the_configuration_switches_on() {
+    let mut config = preset("uft").unwrap().with_longest_response(4);
+    config.policy_loss.on_hint = true;
+    config.entropy = Default::default();
+    let slopes = |role| {
+        let branch = |reward, hint_role| Branch {
+            hint_tokens: 1,
+            hint_role,
+            reward,
+            tokens: 1,
+            old_logprobs: vec![-1.0],
+            ref_logprobs: vec![-1.0],
+            ..Branch::default()
+        };
+        let trunk = Trunk {
+            solution_tokens: 1,
+            old_logprobs: vec![-0.5],
+            branches: vec![branch(1.0, role), branch(0.0, HintRole::Context)],
+            ..Trunk::default()
+        };
+        let objective = Objective::new(config.clone(), vec![trunk]).unwrap();
+        objective
+            .evaluate(0, &[-0.5, -1.0, -1.0], None)
+            .unwrap()
+            .grad_logprobs[0]
+    };
+    let (imitated, policy) = (slopes(HintRole::Imitated), slopes(HintRole::Policy));
+    assert_eq!(slopes(HintRole::Context), 0.0);
+    assert_eq!(imitated, -0.001);
+    assert!(policy < -0.1);
+    assert!(near(slopes(HintRole::Configured), imitated + policy));
 }

@@ -6,9 +6,9 @@ use proptest::prelude::*;
 use seele_train::advantage::{AdvantageConfig, AdvantageKind};
 use seele_train::objective::{
     AggregationConfig, AggregationMode, Branch, EmptySequences, EntropyConfig, EntropyFilterConfig,
-    EntropyFilterScope, Evaluation, ImitationConfig, ImitationKind, ImitationTokens, KlConfig,
-    KlKind, KlTokens, Limit, Objective, ObjectiveConfig, PolicyLossConfig, PolicyLossKind,
-    PrefixOld, Terms, TraceShape, Trunk, WhichHint,
+    EntropyFilterScope, Evaluation, HintRole, ImitationConfig, ImitationKind, ImitationTokens,
+    KlConfig, KlKind, KlTokens, Limit, Objective, ObjectiveConfig, PolicyLossConfig,
+    PolicyLossKind, PrefixOld, Terms, TraceShape, Trunk, WhichHint,
 };
 
 /// Solution tokens of every generated trunk.
@@ -85,6 +85,9 @@ impl Batch {
         for case in &mut self.trunks {
             for branch in &mut case.trunk.branches {
                 branch.trace = false;
+                if branch.hint_role == HintRole::OffPolicy {
+                    branch.hint_role = HintRole::Context;
+                }
             }
         }
         self
@@ -104,11 +107,22 @@ fn current(tokens: usize) -> impl Strategy<Value = Current> {
     })
 }
 
+/// Mostly what training uses: all branches of a batch as configured.
+const ROLES: [HintRole; 7] = [
+    HintRole::Configured,
+    HintRole::Configured,
+    HintRole::Configured,
+    HintRole::Context,
+    HintRole::Imitated,
+    HintRole::Policy,
+    HintRole::OffPolicy,
+];
+
 fn branch() -> impl Strategy<Value = (Branch, Current)> {
     (0..5usize).prop_flat_map(|tokens| {
         (
             0..3u32,
-            0..=SOLUTION,
+            (0..=SOLUTION, one_of(&ROLES)),
             prop::sample::select(vec![0.0, 1.0, 0.25]),
             prop::bool::weighted(0.2),
             any::<bool>(),
@@ -117,10 +131,11 @@ fn branch() -> impl Strategy<Value = (Branch, Current)> {
             current(tokens),
         )
             .prop_map(
-                move |(round, hint_tokens, reward, trace, truncated, old, reference, current)| {
+                move |(round, hint, reward, trace, truncated, old, reference, current)| {
                     let branch = Branch {
                         round,
-                        hint_tokens: if trace { 0 } else { hint_tokens },
+                        hint_tokens: if trace { 0 } else { hint.0 },
+                        hint_role: hint.1,
                         reward,
                         trace,
                         truncated,
