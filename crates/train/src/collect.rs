@@ -6,12 +6,12 @@ use crate::evaluate::{Grader, is_correct};
 use crate::group::Rollout;
 use crate::progress::{Observer, Phase};
 use crate::recipe::EncodedData;
-use rayon::prelude::*;
+use crate::verification::{Grading, beside};
 use seele_data::{Draw, EncodedProblem, Problem};
 use seele_hint::{ForkResult, Grouping, HintController, HintUse, RoundPlan, Visit, VisitContext};
 use seele_random::Key;
 use seele_rollout::{BranchRequest, Finish, FinishedBranch, RolloutEngine, TrunkId};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 const ROLLOUT: u64 = u64::from_be_bytes(*b"rollout ");
 
@@ -23,7 +23,7 @@ pub(crate) struct Collected {
     pub(crate) replaced: Vec<Rollout>,
     /// `[problems]`: the visits, over.
     pub(crate) visits: Vec<Visit>,
-    /// Seconds of verification.
+    /// Time in which nothing could be decoded because verdicts were missing.
     pub(crate) reward_time: Duration,
     /// Tokens that were sampled.
     pub(crate) tokens: u64,
@@ -34,6 +34,7 @@ pub(crate) struct Collection<'a> {
     pub(crate) data: &'a EncodedData,
     pub(crate) hints: &'a HintController,
     pub(crate) grader: &'a Grader<'a>,
+    pub(crate) grading_threads: usize,
     pub(crate) end_token: u32,
     pub(crate) seed: u64,
     /// Training step, from 1.
@@ -57,8 +58,33 @@ struct InFlight<'a> {
     replaced: Vec<Rollout>,
 }
 
-impl Collection<'_> {
-    /// Samples and verifies all rounds of all `draws`.
+/// A text to be graded.
+struct Job<'a> {
+    problem: &'a Problem,
+    encoded: &'a EncodedProblem,
+    /// Index of the problem in the step, and of the rollout in its round.
+    place: (usize, usize),
+    /// Round, from 1.
+    round: usize,
+    hint_use: HintUse,
+    text: Text,
+}
+
+enum Text {
+    Sampled(FinishedBranch),
+    /// The reference solution as a member of the group.
+    Solution,
+}
+
+/// A graded rollout and the slot it belongs to.
+struct Verified {
+    place: (usize, usize),
+    rollout: Rollout,
+}
+
+impl<'a> Collection<'a> {
+    /// Samples and verifies all rounds of all `draws`. What is sampled does not depend on the order in
+    /// which verdicts come: every draw is keyed by its place.
     pub(crate) fn collect(
         &self,
         draws: &[Draw],
@@ -69,47 +95,17 @@ impl Collection<'_> {
         for draw in draws {
             problems.push(self.begin(*draw, engine)?);
         }
-        let mut reward_time = Duration::ZERO;
-        for (index, problem) in problems.iter_mut().enumerate() {
-            self.advance(problem, index, engine)?;
-        }
-        let rounds = self.hints.max_rounds();
-        let (mut shown, mut done) = (None, 0);
-        while engine.pending() > 0 {
-            let earliest = problems.iter().filter(|problem| problem.waiting > 0);
-            let round = earliest.map(|problem| problem.round).min().unwrap_or(1);
-            if shown != Some(round) {
-                observer.phase(self.step, Phase::Round { round, rounds });
-                shown = Some(round);
-            }
-            let finished = engine.step()?;
-            let begun = Instant::now();
-            let verified: Vec<Rollout> = finished
-                .par_iter()
-                .map(|branch| self.verify(&problems[problem_of(branch.tag)], branch))
-                .collect::<Result<_, _>>()?;
-            reward_time += begun.elapsed();
-            done += finished.len();
-            for (branch, rollout) in finished.iter().zip(verified) {
-                let index = problem_of(branch.tag);
-                let problem = &mut problems[index];
-                problem.slots[slot_of(branch.tag)].1 = Some(rollout);
-                problem.waiting -= 1;
-                if problem.waiting == 0 {
-                    problem.finish_round()?;
-                    self.advance(problem, index, engine)?;
-                }
-            }
-            let tokens = engine.statistics().decoded_tokens;
-            observer.tick(done, done + engine.pending(), tokens);
-        }
-        let tokens = engine.statistics().decoded_tokens;
+        let reward_time = beside(
+            self.grading_threads,
+            |job| self.grade(job),
+            |grading| self.advance_all(&mut problems, grading, engine, observer),
+        )?;
         let mut collected = Collected {
             problems: Vec::new(),
             replaced: Vec::new(),
             visits: Vec::new(),
             reward_time,
-            tokens,
+            tokens: engine.statistics().decoded_tokens,
         };
         for problem in problems {
             engine.drop_trunk(problem.trunk);
@@ -120,11 +116,56 @@ impl Collection<'_> {
         Ok(collected)
     }
 
+    /// Decodes and takes verdicts until every visit is over; returns the time spent waiting for verdicts.
+    fn advance_all(
+        &self,
+        problems: &mut [InFlight<'a>],
+        grading: &mut Grading<Job<'a>, Verified>,
+        engine: &mut dyn RolloutEngine,
+        observer: &mut dyn Observer,
+    ) -> Result<Duration, TrainError> {
+        for (index, problem) in problems.iter_mut().enumerate() {
+            self.submit_round(problem, index, engine, grading)?;
+        }
+        let rounds = self.hints.max_rounds();
+        let (mut shown, mut done) = (None, 0);
+        let mut show = |phase: Phase, observer: &mut dyn Observer| {
+            if shown.as_ref() != Some(&phase) {
+                observer.phase(self.step, phase.clone());
+                shown = Some(phase);
+            }
+        };
+        loop {
+            while let Some(verified) = grading.ready()? {
+                self.accept(verified, problems, engine, grading)?;
+            }
+            if engine.pending() > 0 {
+                let earliest = problems.iter().filter(|problem| problem.waiting > 0);
+                let round = earliest.map(|problem| problem.round).min().unwrap_or(1);
+                show(Phase::Round { round, rounds }, observer);
+                let finished = engine.step()?;
+                done += finished.len();
+                for branch in finished {
+                    grading.submit(job_of(problems, branch));
+                }
+            } else if grading.open() > 0 {
+                show(Phase::Reward, observer);
+                if let Some(verified) = grading.wait()? {
+                    self.accept(verified, problems, engine, grading)?;
+                }
+            } else {
+                return Ok(grading.waited());
+            }
+            let total = done + engine.pending();
+            observer.tick(done, total, engine.statistics().decoded_tokens);
+        }
+    }
+
     fn begin(
         &self,
         draw: Draw,
         engine: &mut dyn RolloutEngine,
-    ) -> Result<InFlight<'_>, TrainError> {
+    ) -> Result<InFlight<'a>, TrainError> {
         let (problem, encoded) = &self.data.problems[draw.problem];
         let context = VisitContext {
             seed: self.seed,
@@ -160,33 +201,42 @@ impl Collection<'_> {
         })
     }
 
-    /// Submits the next round of a problem, if there is one. A round of nothing but reference solutions
-    /// is over at once.
-    fn advance(
+    /// Submits the next round of a problem, if there is one. Reference solutions need no decoding and go
+    /// to the graders at once.
+    fn submit_round(
         &self,
-        problem: &mut InFlight<'_>,
+        problem: &mut InFlight<'a>,
         index: usize,
         engine: &mut dyn RolloutEngine,
+        grading: &mut Grading<Job<'a>, Verified>,
     ) -> Result<(), TrainError> {
         while let Some(plan) = problem.visit.next_round() {
             problem.round += 1;
             let round_key = problem.key.with(problem.round as u64);
             for (fork_index, fork) in plan.forks.iter().enumerate() {
-                let is_trace = fork.hint_use == HintUse::OffPolicy
+                let is_solution = fork.hint_use == HintUse::OffPolicy
                     && fork.hint_tokens >= problem.encoded.solution_ids.len();
                 for _ in 0..fork.rollouts {
                     let slot = problem.slots.len();
-                    let trace = is_trace.then(|| self.trace(problem));
-                    if trace.is_none() {
+                    if is_solution {
+                        grading.submit(Job {
+                            problem: problem.problem,
+                            encoded: problem.encoded,
+                            place: (index, slot),
+                            round: problem.round,
+                            hint_use: fork.hint_use,
+                            text: Text::Solution,
+                        });
+                    } else {
                         engine.submit(BranchRequest {
                             trunk: problem.trunk,
                             fork: problem.encoded.prompt_ids.len() + fork.hint_tokens,
                             key: round_key.with(slot as u64),
                             tag: (index as u64) << 32 | slot as u64,
                         })?;
-                        problem.waiting += 1;
                     }
-                    problem.slots.push((fork_index, trace));
+                    problem.waiting += 1;
+                    problem.slots.push((fork_index, None));
                 }
             }
             problem.plan = Some(plan);
@@ -198,57 +248,95 @@ impl Collection<'_> {
         Ok(())
     }
 
-    /// The reference solution as a member of the group.
-    fn trace(&self, problem: &InFlight<'_>) -> Rollout {
-        let mut tokens = problem.encoded.solution_ids.clone();
-        tokens.push(self.end_token);
-        let id = format!("{}-trace", problem.problem.id);
-        let solution = &problem.encoded.solution;
-        let score = self
-            .grader
-            .score(&id, problem.problem, "", solution, tokens.len(), false);
-        Rollout {
-            round: problem.round - 1,
-            hint_tokens: 0,
-            hint_rate: 1.0,
-            tokens,
-            logprobs: Vec::new(),
-            reward: score.value,
-            correct: is_correct(&score),
-            truncated: false,
-            trace: true,
+    /// Takes a verdict; the last one of a round brings the problem's next round.
+    fn accept(
+        &self,
+        verified: Verified,
+        problems: &mut [InFlight<'a>],
+        engine: &mut dyn RolloutEngine,
+        grading: &mut Grading<Job<'a>, Verified>,
+    ) -> Result<(), TrainError> {
+        let (index, slot) = verified.place;
+        let problem = &mut problems[index];
+        problem.slots[slot].1 = Some(verified.rollout);
+        problem.waiting -= 1;
+        if problem.waiting == 0 {
+            problem.finish_round()?;
+            self.submit_round(problem, index, engine, grading)?;
         }
+        Ok(())
     }
 
-    fn verify(
-        &self,
-        problem: &InFlight<'_>,
-        branch: &FinishedBranch,
-    ) -> Result<Rollout, TrainError> {
-        let hint_tokens = branch.fork - problem.encoded.prompt_ids.len();
+    fn grade(&self, job: Job<'a>) -> Result<Verified, TrainError> {
+        let (encoded, (_, slot)) = (job.encoded, job.place);
         let id = format!(
-            "{}-step{}-round{}-{}",
-            problem.problem.id,
-            self.step,
-            problem.round,
-            slot_of(branch.tag)
+            "{}-step{}-round{}-{slot}",
+            job.problem.id, self.step, job.round
         );
-        let truncated = branch.finish == Finish::Length;
-        let hint = problem.encoded.hint_text(hint_tokens);
-        let score = self
-            .grader
-            .grade(&id, problem.problem, hint, &branch.tokens, truncated)?;
-        Ok(Rollout {
-            round: problem.round - 1,
-            hint_tokens,
-            hint_rate: hint_tokens as f64 / problem.encoded.solution_ids.len().max(1) as f64,
-            tokens: branch.tokens.clone(),
-            logprobs: branch.logprobs.clone(),
-            reward: score.value,
-            correct: is_correct(&score),
-            truncated,
-            trace: false,
+        let share = |tokens: usize| tokens as f64 / encoded.solution_ids.len().max(1) as f64;
+        let rollout = match job.text {
+            Text::Sampled(branch) => {
+                let hint_tokens = branch.fork - encoded.prompt_ids.len();
+                let truncated = branch.finish == Finish::Length;
+                let hint = encoded.hint_text(hint_tokens);
+                let grader = self.grader;
+                let score = grader.grade(&id, job.problem, hint, &branch.tokens, truncated)?;
+                Rollout {
+                    round: job.round - 1,
+                    hint_tokens,
+                    hint_rate: share(hint_tokens),
+                    hint_use: job.hint_use,
+                    tokens: branch.tokens,
+                    logprobs: branch.logprobs,
+                    reward: score.value,
+                    length_penalty: 0.0,
+                    correct: is_correct(&score),
+                    truncated,
+                    trace: false,
+                }
+            }
+            Text::Solution => {
+                let mut tokens = encoded.solution_ids.clone();
+                tokens.push(self.end_token);
+                let solution = &encoded.solution;
+                let score = self
+                    .grader
+                    .score(&id, job.problem, "", solution, tokens.len(), false);
+                Rollout {
+                    round: job.round - 1,
+                    hint_tokens: 0,
+                    hint_rate: 1.0,
+                    hint_use: job.hint_use,
+                    tokens,
+                    logprobs: Vec::new(),
+                    reward: score.value,
+                    length_penalty: 0.0,
+                    correct: is_correct(&score),
+                    truncated: false,
+                    trace: true,
+                }
+            }
+        };
+        Ok(Verified {
+            place: job.place,
+            rollout,
         })
+    }
+}
+
+/// The finished branch with all that its verdict depends on.
+fn job_of<'a>(problems: &[InFlight<'a>], branch: FinishedBranch) -> Job<'a> {
+    let place = place_of(branch.tag);
+    let problem = &problems[place.0];
+    let fork = problem.slots[place.1].0;
+    let plan = problem.plan.as_ref();
+    Job {
+        problem: problem.problem,
+        encoded: problem.encoded,
+        place,
+        round: problem.round,
+        hint_use: plan.map_or(HintUse::Context, |plan| plan.forks[fork].hint_use),
+        text: Text::Sampled(branch),
     }
 }
 
@@ -279,10 +367,7 @@ impl InFlight<'_> {
     }
 }
 
-fn problem_of(tag: u64) -> usize {
-    (tag >> 32) as usize
-}
-
-fn slot_of(tag: u64) -> usize {
-    (tag & u64::from(u32::MAX)) as usize
+/// Index of the problem in the step, and of the rollout in its round.
+fn place_of(tag: u64) -> (usize, usize) {
+    ((tag >> 32) as usize, (tag & u64::from(u32::MAX)) as usize)
 }

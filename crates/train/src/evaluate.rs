@@ -4,7 +4,7 @@ use crate::error::TrainError;
 use crate::metrics::EvalAccuracy;
 use crate::progress::{Observer, Phase};
 use crate::recipe::EncodedData;
-use rayon::prelude::*;
+use crate::verification::beside;
 use seele_data::Problem;
 use seele_policy::decoder::Decoder;
 use seele_policy::tokenizer::Tokenizer;
@@ -78,19 +78,26 @@ fn columns(problem: &Problem) -> Map<String, Value> {
     columns
 }
 
+/// How much an evaluation does at a time.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct EvalLimits {
+    pub(crate) max_active_branches: usize,
+    pub(crate) grading_threads: usize,
+}
+
 /// Greedy accuracy on every set.
 pub(crate) fn evaluate(
     decoder: &Decoder,
     sets: &[(String, EncodedData)],
     grader: &Grader<'_>,
-    max_active_branches: usize,
+    limits: EvalLimits,
     step: usize,
     observer: &mut dyn Observer,
 ) -> Result<Vec<EvalAccuracy>, TrainError> {
     let mut results = Vec::with_capacity(sets.len());
     for (name, data) in sets {
         observer.phase(step, Phase::Eval { set: name.clone() });
-        let correct = correct_answers(decoder, data, grader, max_active_branches, observer)
+        let correct = correct_answers(decoder, data, grader, limits, observer)
             .map_err(|error| error.at_step(step))?;
         results.push(EvalAccuracy {
             name: name.clone(),
@@ -105,7 +112,7 @@ fn correct_answers(
     decoder: &Decoder,
     data: &EncodedData,
     grader: &Grader<'_>,
-    max_active_branches: usize,
+    limits: EvalLimits,
     observer: &mut dyn Observer,
 ) -> Result<usize, TrainError> {
     let sampling = Sampling {
@@ -114,7 +121,7 @@ fn correct_answers(
         stop_tokens: grader.stop_tokens.to_vec(),
         ..Sampling::default()
     };
-    let mut engine = LocalEngine::new(decoder, sampling, max_active_branches)?;
+    let mut engine = LocalEngine::new(decoder, sampling, limits.max_active_branches)?;
     for (index, (_, encoded)) in data.problems.iter().enumerate() {
         let trunk = engine.add_trunk(encoded.prompt_ids.clone())?;
         engine.submit(BranchRequest {
@@ -124,26 +131,30 @@ fn correct_answers(
             tag: index as u64,
         })?;
     }
-    let grade = |branch: &FinishedBranch| {
+    let grade = |branch: FinishedBranch| {
         let (problem, _) = &data.problems[branch.tag as usize];
         let truncated = branch.finish == Finish::Length;
         let score = grader.grade(&problem.id, problem, "", &branch.tokens, truncated)?;
-        Ok::<_, TrainError>(usize::from(is_correct(&score)))
+        Ok(usize::from(is_correct(&score)))
     };
-    let (mut done, mut correct) = (0, 0);
-    while engine.pending() > 0 {
-        let finished = engine.step()?;
-        for branch in &finished {
-            engine.drop_trunk(branch.trunk);
+    beside(limits.grading_threads, grade, |grading| {
+        let (mut done, mut correct) = (0, 0);
+        while engine.pending() > 0 {
+            let finished = engine.step()?;
+            done += finished.len();
+            for branch in finished {
+                engine.drop_trunk(branch.trunk);
+                grading.submit(branch);
+            }
+            while let Some(verdict) = grading.ready()? {
+                correct += verdict;
+            }
+            let tokens = engine.statistics().decoded_tokens;
+            observer.tick(done, data.problems.len(), tokens);
         }
-        let grades: Vec<usize> = finished.par_iter().map(grade).collect::<Result<_, _>>()?;
-        correct += grades.iter().sum::<usize>();
-        done += finished.len();
-        observer.tick(
-            done,
-            data.problems.len(),
-            engine.statistics().decoded_tokens,
-        );
-    }
-    Ok(correct)
+        while let Some(verdict) = grading.wait()? {
+            correct += verdict;
+        }
+        Ok(correct)
+    })
 }

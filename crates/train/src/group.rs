@@ -1,7 +1,8 @@
 //! The rollouts of one problem, ready to be trained on.
 
-use crate::objective::{Branch, ImitationTokens, ObjectiveConfig, Trunk};
+use crate::objective::{Branch, HintRole, ImitationTokens, ObjectiveConfig, Trunk};
 use seele_data::EncodedProblem;
+use seele_hint::HintUse;
 use seele_policy::decoder::{TokenScores, TreeBranch, TreeGroup};
 use std::ops::Range;
 
@@ -14,12 +15,16 @@ pub(crate) struct Rollout {
     pub(crate) hint_tokens: usize,
     /// Share of the solution that was revealed, `0..=1`.
     pub(crate) hint_rate: f64,
+    /// What training does with the hint tokens.
+    pub(crate) hint_use: HintUse,
     /// Generated (or reference) tokens, EOS included.
     pub(crate) tokens: Vec<u32>,
     /// `[tokens]`: as recorded while sampling; empty for a trace.
     pub(crate) logprobs: Vec<f32>,
-    /// Reward; `None` leaves it out of the group.
+    /// Reward as verified; `None` leaves it out of the group.
     pub(crate) reward: Option<f64>,
+    /// Added to the reward for training, `-factor..=0` (DAPO's over-long shaping).
+    pub(crate) length_penalty: f64,
     /// Whether the answer is right.
     pub(crate) correct: bool,
     /// Whether it hit the length limit.
@@ -121,7 +126,8 @@ impl Group {
                 .map(|(rollout, slots)| Branch {
                     round: rollout.round as u32,
                     hint_tokens: rollout.hint_tokens,
-                    reward: rollout.reward.unwrap_or(0.0),
+                    hint_role: hint_role(rollout.hint_use),
+                    reward: rollout.reward.unwrap_or(0.0) + rollout.length_penalty,
                     trace: rollout.trace,
                     truncated: rollout.truncated,
                     tokens: rollout.tokens.len(),
@@ -130,6 +136,15 @@ impl Group {
                 })
                 .collect(),
         }
+    }
+}
+
+fn hint_role(hint_use: HintUse) -> HintRole {
+    match hint_use {
+        HintUse::Context => HintRole::Context,
+        HintUse::Imitation => HintRole::Imitated,
+        HintUse::Policy => HintRole::Policy,
+        HintUse::OffPolicy => HintRole::OffPolicy,
     }
 }
 

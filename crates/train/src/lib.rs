@@ -15,3 +15,5 @@ mod step;
 mod supervised;
 pub mod trainer;
 mod update;
+mod verification;
+pub mod watch;

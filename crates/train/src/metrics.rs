@@ -2,10 +2,12 @@
 
 mod glossary;
 mod log;
+mod memory;
 mod report;
 
 pub use glossary::{GLOSSARY, Glossary};
 pub use log::{MetricsError, MetricsLog, MetricsRow, read_metrics};
+pub use memory::ResidentMemory;
 pub use report::{EvalChange, Period, RunReport};
 
 use serde_json::{Map, Value};
@@ -23,13 +25,17 @@ pub const SFT_METRICS_FILE: &str = "sft.jsonl";
 pub struct StepMetrics {
     /// Step, from 1.
     pub step: usize,
-    /// Mean reward of all rollouts.
+    /// Mean reward of all rollouts that have one, before any shaping by length.
     pub reward_mean: f64,
+    /// Rollouts without a reward: they count nowhere else.
+    pub reward_missing: usize,
+    /// What went wrong in verification during the step, by kind; kinds that did not occur are left out.
+    pub reward_failures: Vec<(&'static str, u64)>,
     /// Mean share of the solution that was revealed, over all rollouts, `0..=1`.
     pub hint_rate_mean: f64,
     /// Per round, in order.
     pub rounds: Vec<RoundMetrics>,
-    /// Share of groups whose rewards are all equal, `0..=1`.
+    /// Share of groups whose rewards, before any shaping by length, are all equal, `0..=1`.
     pub group_zero_variance: f64,
     /// Mean generated tokens of a rollout.
     pub response_length_mean: f64,
@@ -43,6 +49,8 @@ pub struct StepMetrics {
     pub tokens_rollout: u64,
     /// Tokens that went forward and backward, trunks once, all passes.
     pub tokens_train: u64,
+    /// Memory of the process at the end of the step, where the system tells.
+    pub memory: Option<ResidentMemory>,
     /// Accuracy without hints after the step, where it was measured.
     pub eval: Vec<EvalAccuracy>,
 }
@@ -50,13 +58,15 @@ pub struct StepMetrics {
 /// One round of a step.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct RoundMetrics {
-    /// Mean correctness of the round's rollouts, `0..=1`.
+    /// Mean correctness of the round's rollouts that have a reward, `0..=1`.
     pub accuracy: f64,
     /// Mean share of the solution that was revealed, `0..=1`.
     pub hint_rate: f64,
 }
 
-/// Measurements of the update, means over the step's optimizer steps unless said otherwise.
+/// Measurements of the update. Loss, imitation and norm are means over the step's optimizer steps, what is
+/// measured at tokens is a mean over all their tokens; skipped optimizer steps count in neither, and without
+/// any other the values are not a number.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct PolicyMetrics {
     /// The whole objective, coefficients applied.
@@ -78,6 +88,10 @@ pub struct PolicyMetrics {
     /// Largest absolute difference between the log-probability recorded while sampling and the
     /// trainer's for the same token, before the first update of the step.
     pub logprob_gap_max: f64,
+    /// Optimizer steps, skipped ones included.
+    pub updates: usize,
+    /// Those left out because a loss or gradient was not finite.
+    pub skipped_updates: usize,
 }
 
 /// Where the wall-clock seconds of a step went.
@@ -132,8 +146,13 @@ impl StepMetrics {
     pub fn to_map(&self) -> Map<String, Value> {
         let mut map = Map::new();
         map.insert("step".into(), self.step.into());
-        let mut put = |key: &str, value: f64| map.insert(key.into(), Value::from(value));
-        put("reward/mean", self.reward_mean);
+        let mut put_value = |key: &str, value: Value| map.insert(key.into(), value);
+        put_value("reward/mean", self.reward_mean.into());
+        put_value("reward/missing", self.reward_missing.into());
+        for (kind, count) in &self.reward_failures {
+            put_value(&format!("reward/failures/{kind}"), (*count).into());
+        }
+        let mut put = |key: &str, value: f64| put_value(key, value.into());
         put("hint/rate/mean", self.hint_rate_mean);
         for (index, round) in self.rounds.iter().enumerate() {
             put(
@@ -155,6 +174,8 @@ impl StepMetrics {
         put("policy/grad_norm", self.policy.grad_norm);
         put("policy/learning_rate", self.policy.learning_rate);
         put("policy/logprob_gap/max", self.policy.logprob_gap_max);
+        put_value("policy/skipped_updates", self.policy.skipped_updates.into());
+        let mut put = |key: &str, value: f64| put_value(key, value.into());
         put("rollout/response_length/mean", self.response_length_mean);
         put("rollout/truncated", self.truncated);
         put("time/rollout", self.time.rollout);
@@ -165,6 +186,10 @@ impl StepMetrics {
         put("time/step", self.time.step);
         map.insert("tokens/rollout".into(), self.tokens_rollout.into());
         map.insert("tokens/train".into(), self.tokens_train.into());
+        if let Some(memory) = self.memory {
+            map.insert("memory/rss_mib".into(), memory.now_mib.into());
+            map.insert("memory/peak_rss_mib".into(), memory.peak_mib.into());
+        }
         put_eval(&mut map, &self.eval);
         map
     }

@@ -1,6 +1,7 @@
 //! What a run tells its surroundings while it works. The library prints nothing.
 
 use crate::metrics::{EvalAccuracy, SftStepMetrics, StepMetrics};
+use crate::watch::Warning;
 
 /// What a step is doing.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,7 +18,7 @@ pub enum Phase {
         /// Rounds of the step.
         rounds: usize,
     },
-    /// The last rollouts are being verified.
+    /// Nothing is left to sample until a rollout is verified.
     Reward,
     /// The log-probabilities of the reference policy are being computed.
     LogProbs,
@@ -37,7 +38,7 @@ pub enum Phase {
 /// The calls of one step come in this order: `phase` (with any number of `tick` after each),
 /// `step_finished`; `evaluated` follows an evaluation and comes before the `step_finished` of its
 /// step. All come from the thread that runs the loop, so a slow listener slows the run.
-pub trait Observer {
+pub trait Observer: Send {
     /// A phase of `step` begins; steps count from 1, and 0 is before the first.
     fn phase(&mut self, step: usize, phase: Phase) {
         let _ = (step, phase);
@@ -57,6 +58,11 @@ pub trait Observer {
     /// A step has ended and its line is in the metrics log.
     fn step_finished(&mut self, metrics: &StepMetrics) {
         let _ = metrics;
+    }
+
+    /// A step has shown something that a person should look at; follows its `step_finished`.
+    fn warning(&mut self, step: usize, warning: &Warning) {
+        let _ = (step, warning);
     }
 
     /// The held-out sets were evaluated after `step` (0: before the first).

@@ -4,17 +4,17 @@ use crate::collect::{Collected, Collection};
 use crate::error::TrainError;
 use crate::evaluate::Grader;
 use crate::group::{Group, Rollout};
-use crate::metrics::{PolicyMetrics, RoundMetrics, StepMetrics, StepTimes};
+use crate::metrics::{PolicyMetrics, ResidentMemory, RoundMetrics, StepMetrics, StepTimes};
 use crate::objective::dynamic_sampling_keep;
 use crate::progress::{Observer, Phase};
 use crate::recipe::{EncodedData, Recipe};
-use crate::update::{
-    Budget, Learner, UpdateReport, imitates, score_hints, score_reference, update,
-};
-use seele_data::EpochSampler;
+use crate::update::{Budget, Learner, UpdateTotals, score_hints, score_reference, update};
+use seele_data::{EncodedProblem, EpochSampler};
 use seele_hint::{HintController, Visit};
 use seele_policy::decoder::Decoder;
 use seele_rollout::{LocalEngine, Sampling};
+use seele_verify::reward::RewardFailures;
+use std::collections::HashSet;
 use std::time::Instant;
 
 /// What lasts from step to step.
@@ -29,8 +29,8 @@ pub(crate) struct Run<'a> {
     pub(crate) sampler: EpochSampler,
     /// Optimizer steps so far.
     pub(crate) updates: usize,
-    /// Optimizer steps that a number that is not finite has cost so far.
-    pub(crate) skipped: usize,
+    /// Optimizer steps in a row, up to now, that a number that is not finite has cost.
+    pub(crate) skipped_in_a_row: usize,
 }
 
 impl Run<'_> {
@@ -68,6 +68,7 @@ impl Run<'_> {
             time,
             tokens_rollout: sampled.tokens,
             tokens_train,
+            memory: ResidentMemory::read(),
             ..sampled.metrics(self.hints.max_rounds())
         })
     }
@@ -94,6 +95,7 @@ impl Run<'_> {
             data: self.data,
             hints: &self.hints,
             grader: &self.grader,
+            grading_threads: recipe.grading_threads(),
             end_token: self.end_token,
             seed: recipe.seed,
             step,
@@ -104,58 +106,33 @@ impl Run<'_> {
         } else {
             1
         };
+        let failures = self.grader.reward.failures();
         let mut sampled = Sampled::default();
+        let mut drawn = HashSet::new();
         for _ in 0..batches {
-            let draws = self.sampler.next_batch();
+            let mut draws = self.sampler.next_batch();
+            // Refilling can run into the next epoch; no problem is seen twice in one step.
+            draws.retain(|draw| drawn.insert(draw.problem));
             let begun = Instant::now();
             let active = recipe.rollout.max_active_branches;
             let mut engine = LocalEngine::new(&self.learner.decoder, sampling.clone(), active)?;
             let collected = collection.collect(&draws, &mut engine, observer);
-            let collected = collected.map_err(|error| error.at_step(step))?;
+            let mut collected = collected.map_err(|error| error.at_step(step))?;
             let reward = collected.reward_time.as_secs_f64();
             time.reward += reward;
             time.rollout += begun.elapsed().as_secs_f64() - reward;
-            let problems = draws.iter().map(|draw| &self.data.problems[draw.problem].1);
-            let Collected {
-                problems: rollouts,
-                replaced,
-                visits,
-                tokens,
-                ..
-            } = collected;
-            sampled.tokens += tokens;
-            sampled.visits.extend(visits);
-            sampled.rollouts.extend(replaced);
-            for (problem, mut rollouts) in problems.zip(rollouts) {
-                sampled.rollouts.extend(rollouts.iter().cloned());
-                for rollout in &mut rollouts {
-                    let penalty = recipe
-                        .objective
-                        .overlong
-                        .penalty(rollout.tokens.len(), recipe.rollout.max_new_tokens);
-                    if !rollout.trace {
-                        rollout.reward = rollout.reward.map(|reward| reward + penalty);
-                    }
-                }
-                let group = Group::new(problem, rollouts, &recipe.objective, self.end_token);
-                let Some(group) = group else { continue };
-                sampled.seen_groups += 1;
-                let rewards: Vec<f64> = group.rollouts.iter().filter_map(|r| r.reward).collect();
-                sampled.uniform_groups += usize::from(!dynamic_sampling_keep(&rewards));
-                let correct: Vec<f64> = group
-                    .rollouts
-                    .iter()
-                    .map(|r| f64::from(u8::from(r.correct)))
-                    .collect();
-                if !dynamic.drop_uniform || dynamic_sampling_keep(&correct) {
-                    sampled.groups.push(group);
-                }
+            let rollouts = std::mem::take(&mut collected.problems);
+            sampled.add(collected);
+            for (draw, rollouts) in draws.iter().zip(rollouts) {
+                let problem = &self.data.problems[draw.problem].1;
+                sampled.add_group(problem, rollouts, recipe, self.end_token);
             }
             if sampled.groups.len() >= wanted {
                 break;
             }
         }
         sampled.groups.truncate(wanted);
+        sampled.failures = new_failures(failures, self.grader.reward.failures());
         Ok(sampled)
     }
 
@@ -168,50 +145,39 @@ impl Run<'_> {
         let (recipe, budget) = (self.recipe, self.budget());
         let size = recipe.update.problems_per_update;
         let total = groups.len().div_ceil(size) * recipe.update.passes;
-        let mut reports = Vec::with_capacity(total);
-        let (mut learning_rate, mut tokens) = (0.0, 0);
+        let mut totals = UpdateTotals::default();
+        let (mut learning_rate, mut logprob_gap_max) = (0.0, 0.0);
         for _ in 0..recipe.update.passes {
             for (index, batch) in groups.chunks(size).enumerate() {
                 learning_rate = recipe
                     .learning_rate
                     .learning_rate(self.updates as u64, recipe.optimizer_steps() as u64);
-                let first = index * size;
-                let objective = &recipe.objective;
                 let report = update(
                     &mut self.learner,
-                    objective,
+                    &recipe.objective,
                     batch,
-                    first,
+                    index * size,
                     budget,
                     learning_rate,
                 )?;
+                if totals.updates == 0 {
+                    // Later updates meet a policy that has moved.
+                    logprob_gap_max = report.logprob_gap;
+                }
                 self.updates += 1;
-                self.skipped += usize::from(report.skipped);
-                tokens += report.tokens;
-                reports.push(report);
-                observer.tick(reports.len(), total, tokens);
+                self.skipped_in_a_row = match report.skipped {
+                    true => self.skipped_in_a_row + 1,
+                    false => 0,
+                };
+                totals.add(&report);
+                observer.tick(totals.updates, total, totals.tokens);
             }
         }
-        Ok((self.policy_metrics(&reports, learning_rate), tokens))
-    }
-
-    fn policy_metrics(&self, reports: &[UpdateReport], learning_rate: f64) -> PolicyMetrics {
-        let mean = |value: fn(&UpdateReport) -> f64| {
-            reports.iter().map(value).sum::<f64>() / reports.len().max(1) as f64
+        let metrics = PolicyMetrics {
+            logprob_gap_max,
+            ..totals.metrics(&recipe.objective, learning_rate)
         };
-        PolicyMetrics {
-            loss: mean(|report| report.loss),
-            kl: self
-                .reference
-                .is_some()
-                .then(|| mean(|report| report.kl_sum / report.kl_tokens.max(1.0))),
-            entropy: mean(|report| report.statistics.mean_entropy().unwrap_or(0.0)),
-            imitation: imitates(&self.recipe.objective).then(|| mean(|r| r.terms.imitation)),
-            clip_fraction: mean(|report| report.statistics.clip_fraction().unwrap_or(0.0)),
-            grad_norm: mean(|report| report.grad_norm),
-            learning_rate,
-            logprob_gap_max: reports.first().map_or(0.0, |report| report.logprob_gap),
-        }
+        Ok((metrics, totals.tokens))
     }
 
     fn budget(&self) -> Budget {
@@ -231,15 +197,51 @@ struct Sampled {
     rollouts: Vec<Rollout>,
     seen_groups: usize,
     uniform_groups: usize,
+    failures: Vec<(&'static str, u64)>,
     tokens: u64,
 }
 
 impl Sampled {
+    fn add(&mut self, collected: Collected) {
+        self.tokens += collected.tokens;
+        self.visits.extend(collected.visits);
+        self.rollouts.extend(collected.replaced);
+    }
+
+    /// Shapes the rewards of a problem's rollouts and makes them a group, unless dynamic sampling drops it.
+    fn add_group(
+        &mut self,
+        problem: &EncodedProblem,
+        mut rollouts: Vec<Rollout>,
+        recipe: &Recipe,
+        end_token: u32,
+    ) {
+        self.rollouts.extend(rollouts.iter().cloned());
+        let objective = &recipe.objective;
+        for rollout in rollouts.iter_mut().filter(|rollout| !rollout.trace) {
+            let (tokens, longest) = (rollout.tokens.len(), recipe.rollout.max_new_tokens);
+            rollout.length_penalty = objective.overlong.penalty(tokens, longest);
+        }
+        let Some(group) = Group::new(problem, rollouts, objective, end_token) else {
+            return;
+        };
+        let members = || group.rollouts.iter();
+        let rewards: Vec<f64> = members().filter_map(|rollout| rollout.reward).collect();
+        let correct: Vec<f64> = members().map(|r| f64::from(u8::from(r.correct))).collect();
+        self.seen_groups += 1;
+        // Before shaping by length, which would hide that all answers are worth the same.
+        self.uniform_groups += usize::from(!dynamic_sampling_keep(&rewards));
+        if !objective.dynamic_sampling.drop_uniform || dynamic_sampling_keep(&correct) {
+            self.groups.push(group);
+        }
+    }
+
     fn metrics(&self, max_rounds: usize) -> StepMetrics {
         let all = || self.rollouts.iter();
         let generated = || all().filter(|rollout| !rollout.trace);
+        let scored = || generated().filter(|rollout| rollout.reward.is_some());
         let rounds = (0..max_rounds).map_while(|round| {
-            let of_round = || generated().filter(move |rollout| rollout.round == round);
+            let of_round = || scored().filter(move |rollout| rollout.round == round);
             of_round().next()?;
             Some(RoundMetrics {
                 accuracy: mean(of_round().map(|r| f64::from(u8::from(r.correct)))),
@@ -248,6 +250,8 @@ impl Sampled {
         });
         StepMetrics {
             reward_mean: mean(all().filter_map(|rollout| rollout.reward)),
+            reward_missing: all().filter(|rollout| rollout.reward.is_none()).count(),
+            reward_failures: self.failures.clone(),
             hint_rate_mean: mean(all().map(|rollout| rollout.hint_rate)),
             rounds: rounds.collect(),
             group_zero_variance: self.uniform_groups as f64 / self.seen_groups.max(1) as f64,
@@ -263,3 +267,15 @@ fn mean(values: impl Iterator<Item = f64>) -> f64 {
     let (sum, count) = values.fold((0.0, 0.0), |(sum, count), value| (sum + value, count + 1.0));
     if count > 0.0 { sum / count } else { 0.0 }
 }
+
+/// What went wrong between two counts, kinds without any left out.
+fn new_failures(before: RewardFailures, after: RewardFailures) -> Vec<(&'static str, u64)> {
+    let kinds = after.named().into_iter().zip(before.named());
+    kinds
+        .map(|((kind, after), (_, before))| (kind, after - before))
+        .filter(|(_, count)| *count > 0)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests;

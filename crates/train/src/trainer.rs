@@ -1,13 +1,14 @@
 //! A whole run: supervised stage, training steps, evaluation, saving.
 
 use crate::error::TrainError;
-use crate::evaluate::{Grader, evaluate};
+use crate::evaluate::{EvalLimits, Grader, evaluate};
 use crate::metrics::{METRICS_FILE, MetricsLog, SFT_METRICS_FILE};
 use crate::progress::{Observer, Phase};
 use crate::recipe::{Materials, Recipe, SaveType};
 use crate::step::Run;
 use crate::supervised::Supervised;
 use crate::update::Learner;
+use crate::watch::Watch;
 use seele_data::EpochSampler;
 use seele_hint::HintController;
 use seele_policy::decoder::Decoder;
@@ -68,12 +69,15 @@ pub fn run(
     let mut log = MetricsLog::open(&folder.join(METRICS_FILE))?;
     let eval_grader = grader(recipe.eval.max_new_tokens);
     let measure = |learner: &Learner, step: usize, observer: &mut dyn Observer| {
-        let active = recipe.rollout.max_active_branches;
+        let limits = EvalLimits {
+            max_active_branches: recipe.rollout.max_active_branches,
+            grading_threads: recipe.grading_threads(),
+        };
         evaluate(
             &learner.decoder,
             &materials.eval,
             &eval_grader,
-            active,
+            limits,
             step,
             observer,
         )
@@ -102,7 +106,7 @@ pub fn run(
             key.with(PROBLEMS),
         )?,
         updates: 0,
-        skipped: 0,
+        skipped_in_a_row: 0,
     };
     let save = |learner: &Learner, step: usize, name: &str, observer: &mut dyn Observer| {
         observer.phase(step, Phase::Save);
@@ -122,6 +126,7 @@ pub fn run(
         };
         huggingface::save(&folder.join(name), &parts, &options)
     };
+    let mut watch = Watch::default();
     let mut last = 0;
     for step in 1..=recipe.steps {
         if stop.load(Ordering::SeqCst) {
@@ -143,6 +148,9 @@ pub fn run(
             save(&run.learner, step, &format!("model-step-{step}"), observer)?;
         }
         observer.step_finished(&metrics);
+        for warning in watch.look(&metrics) {
+            observer.warning(step, &warning);
+        }
     }
     save(&run.learner, last, "model", observer)?;
     Ok(())

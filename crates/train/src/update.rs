@@ -2,6 +2,7 @@
 
 use crate::error::TrainError;
 use crate::group::{Group, by_group, micro_batches};
+use crate::metrics::PolicyMetrics;
 use crate::objective::{
     ImitationKind, KlPlacement, KlTokens, Objective, ObjectiveConfig, ObjectiveError, PrefixOld,
     Statistics, Terms,
@@ -83,6 +84,58 @@ pub(crate) struct UpdateReport {
     pub(crate) tokens: u64,
     /// Whether a number that is not finite kept the optimizer from stepping.
     pub(crate) skipped: bool,
+}
+
+/// Optimizer steps of a training step, added up.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct UpdateTotals {
+    pub(crate) updates: usize,
+    pub(crate) skipped: usize,
+    pub(crate) tokens: u64,
+    loss: f64,
+    imitation: f64,
+    grad_norm: f64,
+    statistics: Statistics,
+    kl_sum: f64,
+    kl_tokens: f64,
+}
+
+impl UpdateTotals {
+    pub(crate) fn add(&mut self, report: &UpdateReport) {
+        self.updates += 1;
+        self.tokens += report.tokens;
+        if report.skipped {
+            self.skipped += 1;
+            return;
+        }
+        self.loss += report.loss;
+        self.imitation += report.terms.imitation;
+        self.grad_norm += report.grad_norm;
+        self.statistics += report.statistics;
+        self.kl_sum += report.kl_sum;
+        self.kl_tokens += report.kl_tokens;
+    }
+
+    /// Means over optimizer steps for what belongs to a step, over tokens for what belongs to a token: an
+    /// update with more tokens weighs more in the second kind.
+    pub(crate) fn metrics(&self, config: &ObjectiveConfig, learning_rate: f64) -> PolicyMetrics {
+        let taken = (self.updates - self.skipped) as f64;
+        let entropy = self.statistics.mean_entropy();
+        PolicyMetrics {
+            loss: self.loss / taken,
+            kl: config
+                .needs_reference()
+                .then(|| self.kl_sum / self.kl_tokens),
+            entropy: entropy.unwrap_or(f64::NAN),
+            imitation: imitates(config).then(|| self.imitation / taken),
+            clip_fraction: self.statistics.clip_fraction().unwrap_or(0.0),
+            grad_norm: self.grad_norm / taken,
+            learning_rate,
+            logprob_gap_max: 0.0,
+            updates: self.updates,
+            skipped_updates: self.skipped,
+        }
+    }
 }
 
 /// One optimizer step on the objective over whole problems. `first` numbers the batch's first problem.
@@ -227,6 +280,55 @@ fn trees(groups: &[Group]) -> Vec<TreeGroup<'_>> {
 }
 
 /// Whether the imitation term is minus a mean log-likelihood.
-pub(crate) fn imitates(config: &ObjectiveConfig) -> bool {
+fn imitates(config: &ObjectiveConfig) -> bool {
     config.imitation.coef > 0.0 && config.imitation.kind != ImitationKind::Probability
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_weigh_alike_whatever_the_size_of_their_update() {
+        let report = |tokens: f64, clipped: f64, kl_sum: f64, loss: f64| UpdateReport {
+            loss,
+            statistics: Statistics {
+                ratio_tokens: tokens,
+                clipped_tokens: clipped,
+                sampled_tokens: tokens,
+                entropy_sum: 2.0 * clipped,
+                ..Statistics::default()
+            },
+            kl_sum,
+            kl_tokens: tokens,
+            ..UpdateReport::default()
+        };
+        let mut totals = UpdateTotals::default();
+        totals.add(&report(30.0, 0.0, 0.0, 1.0));
+        totals.add(&report(10.0, 10.0, 4.0, 3.0));
+        let skipped = UpdateReport {
+            loss: f64::NAN,
+            skipped: true,
+            ..UpdateReport::default()
+        };
+        totals.add(&skipped);
+        let mut config = ObjectiveConfig::default();
+        config.kl.coef = 0.1;
+        let metrics = totals.metrics(&config, 1e-6);
+        assert_eq!((metrics.clip_fraction, metrics.kl), (0.25, Some(0.1)));
+        assert_eq!((metrics.entropy, metrics.loss), (0.5, 2.0));
+        assert_eq!((metrics.updates, metrics.skipped_updates), (3, 1));
+    }
+
+    #[test]
+    fn a_step_of_skipped_updates_has_no_loss() {
+        let mut totals = UpdateTotals::default();
+        totals.add(&UpdateReport {
+            skipped: true,
+            ..UpdateReport::default()
+        });
+        let metrics = totals.metrics(&ObjectiveConfig::default(), 1e-6);
+        assert!(metrics.loss.is_nan() && metrics.grad_norm.is_nan());
+        assert_eq!(metrics.skipped_updates, 1);
+    }
 }

@@ -322,6 +322,36 @@ fn wrong_recipes_are_answered_with_place_and_remedy() {
         ),
         (
             SMALL,
+            &["method=dapo", "overlong.buffer=4096"],
+            "--set overlong.buffer=4096: `overlong.buffer`: expected at most rollout.max_new_tokens (2048), found 4096",
+        ),
+        (
+            SMALL,
+            &["reward.overlong.buffer_tokens=100"],
+            "`reward.overlong`: in training, rewards are shaped by length in [overlong]",
+        ),
+        (
+            SMALL,
+            &["hint.hint_use=policy"],
+            "--set hint.hint_use=policy: `hint.hint_use`: `policy` has no effect without `policy_loss.on_hint = true`",
+        ),
+        (
+            SMALL,
+            &["policy_loss.on_hint=true"],
+            "--set policy_loss.on_hint=true: `policy_loss.on_hint`: hint schedule `seele` gives no hint tokens to the policy loss",
+        ),
+        (
+            SMALL,
+            &["hint.schedule=fixed"],
+            "`imitation.coef`: 0.001 has no effect: hint schedule `fixed` uses its hints as `context`",
+        ),
+        (
+            SMALL,
+            &["optimizer.max_skipped_updates=0"],
+            "`optimizer.max_skipped_updates`: expected a whole number, 1 or more, found 0",
+        ),
+        (
+            SMALL,
             &["name=a/b"],
             "`name`: expected text that can name a folder",
         ),
@@ -409,4 +439,67 @@ fn a_broken_row_names_section_file_and_line() {
         message.starts_with("[data]: ") && message.contains("train.jsonl`, line 2"),
         "{message}"
     );
+}
+
+#[test]
+fn the_overlong_zone_of_dapo_is_a_fifth_of_the_longest_response() {
+    let buffer = |overrides: &[&str]| {
+        let recipe = load(SMALL, overrides).unwrap();
+        assert_eq!(reload(&recipe), recipe);
+        recipe.objective.overlong.buffer.value()
+    };
+    assert_eq!(buffer(&["method=dapo"]), Some(409.0));
+    let long = ["method=dapo", "rollout.max_new_tokens=20480"];
+    assert_eq!(buffer(&long), Some(4096.0));
+    assert_eq!(
+        buffer(&["method=dapo", "overlong.buffer=2048"]),
+        Some(2048.0)
+    );
+    assert_eq!(buffer(&["method=seele"]), None);
+}
+
+#[test]
+fn reference_answers_that_cannot_be_read_are_found_before_training() {
+    let rows = |golds: &[&str]| -> String {
+        let row = |(index, gold): (usize, &&str)| {
+            serde_json::json!({"id": format!("p{index}"), "problem": "1+1=", "answer": gold, "solution": "2"})
+                .to_string()
+                + "\n"
+        };
+        golds.iter().enumerate().map(row).collect()
+    };
+    let open = |golds: &[&str], more: &str| {
+        let folder = Folder::new();
+        folder.write("train.jsonl", &rows(golds));
+        let shape =
+            "hidden_size=8\nlayers=1\nheads=2\nintermediate_size=8\nmax_position_embeddings=4096\n";
+        let path = folder.write(
+            "r.toml",
+            &format!("steps=1\n{more}\n[data]\npath=\"train.jsonl\"\n[model.new]\n{shape}"),
+        );
+        let overrides = ["rollout.problems_per_step=1".to_string()];
+        Recipe::load(&path, &overrides).unwrap().open()
+    };
+    let broken = "\\frac{1}{";
+    let materials = open(&["2", broken, "3", broken], "").unwrap();
+    let [golds] = materials.unreadable_golds.as_slice() else {
+        panic!("one section")
+    };
+    assert_eq!((golds.unreadable, golds.problems), (2, 4));
+    let message = golds.to_string();
+    assert!(
+        message.contains("[data]: 2 of 4 reference answers")
+            && message.contains("`p1`")
+            && message.contains("line 2")
+            && message.contains("cannot be read"),
+        "{message}"
+    );
+    assert!(open(&["2", "3"], "").unwrap().unreadable_golds.is_empty());
+    let message = open(&[broken, broken], "").unwrap_err().to_string();
+    assert!(
+        message.contains("2 of 2") && message.contains("[reward]"),
+        "{message}"
+    );
+    let exact = "reward = { kind = \"exact\" }";
+    assert!(open(&[broken], exact).unwrap().unreadable_golds.is_empty());
 }

@@ -3,7 +3,8 @@
 /// One entry of the glossary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Glossary {
-    /// Name in `metrics.jsonl`; `<i>` stands for a round, `<name>` for an evaluation set.
+    /// Name in `metrics.jsonl`; `<i>` stands for a round, `<name>` for an evaluation set, `<kind>` for a kind
+    /// of failure.
     pub key: &'static str,
     /// What it is.
     pub meaning: &'static str,
@@ -26,13 +27,17 @@ pub const GLOSSARY: &[Glossary] = glossary![
     "step", "training step", "counts from 1; 0 holds the evaluation before training", "steps", "grows by 1 a line";
     "reward/mean", "mean reward", "sum of rewards / rollouts of the step", "reward",
         "with a target accuracy: stays near the target while the hint rate falls; without hints: rises";
+    "reward/missing", "rollouts without a reward", "rollouts that the reward left out; they count in no mean and in no group", "rollouts",
+        "0; others are explained by reward/failures";
+    "reward/failures/<kind>", "trouble of the verifier", "events of that kind while the step's rollouts were verified; logged where there are any", "events",
+        "no_answer falls as the policy learns the form; gold_unreadable, over_budget, timeouts and crashes should be rare: see docs of the reward";
     "hint/rate/mean", "mean share of the solution that is revealed", "mean of hint tokens / solution tokens over rollouts", "0..1",
         "falls as the policy learns; a rate that stays near 1 means that even long hints do not help: look at the prompt template and the verifier";
     "hint/round_<i>/accuracy", "accuracy of round i", "mean correctness of the rollouts of round i", "0..1",
         "the first round lags in the first epoch, later rounds lie near the target; all near 0 or 1 means that the curve fit has nothing to go by";
     "hint/round_<i>/rate", "hint rate of round i", "mean of hint tokens / solution tokens over the rollouts of round i", "0..1",
         "rounds converge on each other when the stored rates are good";
-    "group/zero_variance", "groups that teach nothing", "groups whose rewards are all equal / groups", "0..1",
+    "group/zero_variance", "groups that teach nothing", "groups whose rewards are all equal, before shaping by length / groups", "0..1",
         "low with hints; near 1 means that problems are all too hard or all too easy";
     "policy/loss", "value of the objective", "policy + kl + imitation - entropy terms with their coefficients, mean over updates", "-",
         "small and noisy; its size says little, a jump says much";
@@ -49,6 +54,8 @@ pub const GLOSSARY: &[Glossary] = glossary![
     "policy/learning_rate", "learning rate", "schedule at the last optimizer step", "-", "follows the schedule";
     "policy/logprob_gap/max", "sampler and trainer disagree", "max |log-prob while sampling - log-prob in training| before the first update", "nats",
         "below 1e-3 in float32; more means that the two do not compute the same policy";
+    "policy/skipped_updates", "updates left out", "optimizer steps whose loss or gradient was not finite", "updates",
+        "0; optimizer.max_skipped_updates in a row end the run";
     "rollout/response_length/mean", "length of rollouts", "mean generated tokens", "tokens",
         "falls with longer hints; growth to the limit is a warning";
     "rollout/truncated", "rollouts cut off", "rollouts that reached max_new_tokens / rollouts", "0..1",
@@ -62,18 +69,22 @@ pub const GLOSSARY: &[Glossary] = glossary![
     "tokens/rollout", "generated tokens", "sum over rollouts", "tokens", "divide by time/rollout for the sampling speed";
     "tokens/train", "trained tokens", "trunk and branch tokens that went forward and backward, all passes", "tokens",
         "divide by time/update for the training speed";
+    "memory/rss_mib", "memory of the process", "resident set at the end of the step; where the system tells", "MiB", "flat after the first steps";
+    "memory/peak_rss_mib", "most memory so far", "high-water mark of the resident set", "MiB", "flat after the first steps";
     "eval/<name>/accuracy", "accuracy without hints", "correct answers / problems of the set", "0..1",
         "rises; the number that counts";
 ];
 
 #[cfg(test)]
 mod tests {
-    use super::super::{EvalAccuracy, PolicyMetrics, RoundMetrics, StepMetrics};
+    use super::super::{EvalAccuracy, PolicyMetrics, ResidentMemory, RoundMetrics, StepMetrics};
     use super::*;
 
     #[test]
     fn glossary_and_log_have_the_same_names() {
         let metrics = StepMetrics {
+            reward_failures: vec![("kind", 1)],
+            memory: Some(ResidentMemory::default()),
             rounds: vec![RoundMetrics::default()],
             policy: PolicyMetrics {
                 kl: Some(0.0),
@@ -91,6 +102,7 @@ mod tests {
         let explained: Vec<String> = GLOSSARY
             .iter()
             .map(|entry| entry.key.replace("<i>", "1").replace("<name>", "x"))
+            .map(|key| key.replace("<kind>", "kind"))
             .collect();
         assert_eq!(logged, explained);
     }

@@ -1,16 +1,23 @@
 //! Defaults that depend on other settings, and the checks of every value.
 
 use super::error::RecipeError;
-use super::node::{Node, Origin};
+use super::node::{Node, Origin, Value};
 use super::plan::{DataPlan, EvalSetPlan, ModelSource, ProblemSource};
+use super::preset::layer_of;
 use super::sections::{NewModel, OptimizerConfig};
 use super::written::{DataSection, ModelSection, RolloutSection, SftSection, Written};
-use crate::objective::{ObjectiveConfig, ObjectiveError};
+use crate::objective::{
+    ImitationTokens, Limit, ObjectiveConfig, ObjectiveError, OverlongConfig, PolicyLossKind,
+};
 use crate::optimizer_schedule::LearningRateConfig;
 use seele_data::PromptTemplate;
 use seele_data::arithmetic::{ArithmeticConfig, ArithmeticError, Split};
 use seele_hint::{HintConfig, HintError};
+use seele_verify::reward::RewardConfig;
 use std::fmt::Display;
+
+/// DAPO's over-long zone as a share of its longest response: 4096 of 20480 tokens.
+const OVERLONG_SHARE: f64 = 0.2;
 
 /// Update batch of the paper (Sec. 5.1), problems.
 const PROBLEMS_PER_UPDATE: usize = 64;
@@ -109,11 +116,14 @@ impl Checks<'_> {
             .aggregation
             .l_max
             .get_or_insert(rollout.max_new_tokens);
+        self.fill_overlong(&mut recipe.overlong, recipe.rollout.max_new_tokens)?;
         self.objective(&recipe.objective())?;
+        self.hint_use(recipe)?;
         recipe
             .reward
             .build()
             .map_err(|error| self.bad("reward", error.to_string()))?;
+        self.shaped_once(&recipe.reward)?;
         self.optimizer(&recipe.optimizer)?;
         self.learning_rate(&recipe.learning_rate, "")?;
         if let Some(sft) = &recipe.sft {
@@ -196,6 +206,77 @@ impl Checks<'_> {
         }
     }
 
+    /// Scales the over-long zone of a preset, which belongs to responses as long as in its paper, to the
+    /// recipe's longest response; one that was written must fit.
+    fn fill_overlong(
+        &self,
+        overlong: &mut OverlongConfig,
+        max_new_tokens: usize,
+    ) -> Result<(), RecipeError> {
+        let (key, longest) = ("overlong.buffer", max_new_tokens as f64);
+        let Some(buffer) = overlong.buffer.value() else {
+            return Ok(());
+        };
+        let written = self.layers.find(key);
+        if written.is_some_and(|node| node.origin.rank() > 1) {
+            let range = format!("at most rollout.max_new_tokens ({max_new_tokens})");
+            return self.require(buffer <= longest, key, buffer, &range);
+        }
+        let share = (OVERLONG_SHARE * longest).floor().max(1.0);
+        overlong.buffer = Limit::At(buffer.min(share));
+        Ok(())
+    }
+
+    /// Rewards are shaped by length in one place: where the objective's presets do it.
+    fn shaped_once(&self, reward: &RewardConfig) -> Result<(), RecipeError> {
+        let in_terms = reward.terms.iter().any(|term| term.overlong.is_some());
+        if reward.overlong.is_none() && !in_terms {
+            return Ok(());
+        }
+        let key = if in_terms {
+            "reward.terms"
+        } else {
+            "reward.overlong"
+        };
+        Err(self.bad(
+            key,
+            "in training, rewards are shaped by length in [overlong]; write `buffer` and `factor` there instead of here",
+        ))
+    }
+
+    /// What the schedule wants with its hint tokens must be switched on, and what is switched on for hint
+    /// tokens must be wanted.
+    fn hint_use(&self, recipe: &Written) -> Result<(), RecipeError> {
+        let settings = layer_of(&recipe.hint, &Origin::Default);
+        let hint_use = match settings.find("hint_use").map(|node| &node.value) {
+            Some(Value::Text(hint_use)) => hint_use.as_str(),
+            _ => "",
+        };
+        let schedule = recipe.hint.name();
+        let policy = recipe.policy_loss;
+        if hint_use == "policy" && policy.kind != PolicyLossKind::None && !policy.on_hint {
+            return Err(self.bad(
+                "hint.hint_use",
+                "`policy` has no effect without `policy_loss.on_hint = true`",
+            ));
+        }
+        if policy.on_hint && hint_use != "policy" {
+            return Err(self.bad(
+                "policy_loss.on_hint",
+                format!("hint schedule `{schedule}` gives no hint tokens to the policy loss; set `hint.hint_use = \"policy\"` if it has that setting, or leave `on_hint` out"),
+            ));
+        }
+        let imitation = recipe.imitation;
+        let imitates_hints = imitation.coef > 0.0 && imitation.tokens == ImitationTokens::Hint;
+        if imitates_hints && !matches!(hint_use, "imitation" | "") {
+            return Err(self.bad(
+                "imitation.coef",
+                format!("{} has no effect: hint schedule `{schedule}` uses its hints as `{hint_use}`; set `hint.hint_use = \"imitation\"`, or `imitation.coef = 0`", imitation.coef),
+            ));
+        }
+        Ok(())
+    }
+
     fn objective(&self, objective: &ObjectiveConfig) -> Result<(), RecipeError> {
         objective.validate().map_err(|error| match error {
             ObjectiveError::Config { key, problem } => self.bad(&key.replace('-', "_"), problem),
@@ -228,6 +309,10 @@ impl Checks<'_> {
             "optimizer.weight_decay",
             decay,
             "a number, 0 or more",
+        )?;
+        self.at_least_one(
+            optimizer.max_skipped_updates,
+            "optimizer.max_skipped_updates",
         )?;
         match optimizer.max_grad_norm {
             Some(norm) => self.require(

@@ -112,11 +112,12 @@ fn in_folder(folder: Option<&Path>, path: &Path) -> Option<PathBuf> {
 }
 
 /// Settings that follow from others unless they are written.
-const DERIVED: [(&str, &str); 5] = [
+const DERIVED: [(&str, &str); 6] = [
     ("hint.rollouts", "rollout.rollouts_per_problem"),
     ("rollout.rollouts_per_problem", "hint.rollouts"),
     ("update.problems_per_update", "rollout.problems_per_step"),
     ("aggregation.l_max", "rollout.max_new_tokens"),
+    ("overlong.buffer", "rollout.max_new_tokens"),
     ("eval.max_new_tokens", "rollout.max_new_tokens"),
 ];
 
@@ -126,7 +127,14 @@ pub(crate) fn note_derived(mut layers: Node) -> Node {
         |layers: &Node, key: &str| layers.find(key).is_some_and(|node| node.origin.rank() > 1);
     for (key, from) in DERIVED {
         // The schedule's own number of rollouts stands unless there is a budget.
-        let follows = key != "hint.rollouts" || is_written(&layers, from);
+        let follows = match key {
+            "hint.rollouts" => is_written(&layers, from),
+            // A zone that is off is off for any length.
+            "overlong.buffer" => layers
+                .find(key)
+                .is_some_and(|node| matches!(node.value, Value::Float(_) | Value::Integer(_))),
+            _ => true,
+        };
         if follows && !is_written(&layers, key) {
             layers.set_origin(key, Origin::Derived { from });
         }

@@ -1,5 +1,6 @@
 //! Everything a plan names, opened and checked before any weight is read.
 
+use super::golds::UnreadableGolds;
 use super::plan::{DataPlan, ModelSource, Recipe};
 use super::problems::{EncodedData, ProblemsError, Solutions};
 use super::sections::{ModelFamily, NewModel, NewTokenizer};
@@ -31,6 +32,9 @@ pub enum MaterialsError {
         /// What is wrong.
         source: Box<ProblemsError>,
     },
+    /// Not one reference answer of a section can be read.
+    #[error("{0}\nset `[reward]` to a kind that reads these answers")]
+    Golds(UnreadableGolds),
     /// The tokenizer of a fresh model cannot be built, or one cannot encode a line break.
     #[error("[model]: {0}")]
     Tokenizer(#[from] TokenizerError),
@@ -54,6 +58,8 @@ pub struct Materials {
     pub sft: Option<EncodedData>,
     /// Held-out problems by name of the set, in the recipe's order, without their solutions.
     pub eval: Vec<(String, EncodedData)>,
+    /// Sections with reference answers that the reward cannot read, a few of many.
+    pub unreadable_golds: Vec<UnreadableGolds>,
     /// Weight files; a fresh model has none.
     files: Option<ModelFiles>,
 }
@@ -127,7 +133,20 @@ impl Recipe {
             )?;
             Ok((set.name.clone(), data))
         });
-        let eval = sets.collect::<Result<_, MaterialsError>>()?;
+        let eval = sets.collect::<Result<Vec<_>, MaterialsError>>()?;
+        let sections = eval
+            .iter()
+            .map(|(name, data)| (format!("eval.sets.{name}"), data));
+        let unreadable_golds: Vec<UnreadableGolds> = std::iter::once(("data".into(), &train))
+            .chain(sections)
+            .filter_map(|(section, data)| UnreadableGolds::find(&self.reward, &section, data))
+            .collect();
+        if let Some(golds) = unreadable_golds
+            .iter()
+            .find(|golds| golds.unreadable == golds.problems)
+        {
+            return Err(MaterialsError::Golds(golds.clone()));
+        }
         Ok(Materials {
             config,
             tokenizer,
@@ -135,6 +154,7 @@ impl Recipe {
             train,
             sft,
             eval,
+            unreadable_golds,
             files,
         })
     }

@@ -46,6 +46,7 @@ mod budget;
 mod check;
 mod defaults;
 mod error;
+mod golds;
 mod layers;
 mod materials;
 mod node;
@@ -61,6 +62,7 @@ mod written;
 
 pub use budget::{Budget, Memory, activation_bytes};
 pub use error::{RecipeError, nearest};
+pub use golds::{UnreadableGold, UnreadableGolds};
 pub use materials::{Materials, MaterialsError};
 pub use node::Origin;
 pub use plan::{

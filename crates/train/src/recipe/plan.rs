@@ -14,7 +14,7 @@ use crate::optimizer_schedule::LearningRateConfig;
 use seele_data::arithmetic::{ArithmeticConfig, Split};
 use seele_data::{Layout, PromptTemplate};
 use seele_hint::HintConfig;
-use seele_verify::reward::RewardConfig;
+use seele_verify::reward::{RewardConfig, RewardKind};
 use std::path::{Path, PathBuf};
 
 /// A resolved recipe. Made by [`Recipe::load`]; everything in it has been checked, but files are only
@@ -298,6 +298,21 @@ impl Recipe {
             Some(Value::Float(target)) => Some(*target),
             _ => None,
         }
+    }
+
+    /// Threads that verify rollouts beside the ones that sample and train: as many as the reward's program
+    /// or server takes at once, and for rewards that compute here, one for each of the run's threads.
+    pub fn grading_threads(&self) -> usize {
+        fn of(reward: &RewardConfig, threads: usize) -> usize {
+            let outside = match reward.kind {
+                RewardKind::Command => reward.command.as_ref().map(|command| command.processes),
+                RewardKind::Http => reward.http.as_ref().map(|http| http.connections),
+                RewardKind::Sum => reward.terms.iter().map(|term| of(term, threads)).max(),
+                _ => None,
+            };
+            outside.unwrap_or(threads)
+        }
+        of(&self.reward, self.threads)
     }
 
     /// Looks for every file that the recipe names.

@@ -131,6 +131,8 @@ pub struct OptimizerConfig {
     pub weight_decay: f64,
     /// Gradients with a larger global L2 norm are scaled down to it; `off` turns clipping off.
     pub max_grad_norm: Option<f64>,
+    /// Updates in a row that may be left out because a loss or gradient is not finite; then the run ends.
+    pub max_skipped_updates: usize,
 }
 
 impl Default for OptimizerConfig {
@@ -141,6 +143,7 @@ impl Default for OptimizerConfig {
             epsilon: 1e-8,
             weight_decay: 0.01,
             max_grad_norm: Some(1.0),
+            max_skipped_updates: 10,
         }
     }
 }

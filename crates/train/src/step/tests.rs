@@ -1,0 +1,314 @@
+//! Steps of a tiny model under rewards made for the test.
+
+use super::*;
+use crate::recipe::Materials;
+use seele_policy::decoder::Decoder;
+use seele_random::Key;
+use seele_verify::Verdict;
+use seele_verify::reward::{Reward, RewardRequest, Score};
+use std::time::Duration;
+
+const RECIPE: &str = r#"
+steps = 4
+[model.new]
+hidden_size = 16
+layers = 2
+heads = 2
+intermediate_size = 32
+max_position_embeddings = 96
+[data]
+template = "bare"
+arithmetic = { operations = { min = 2, max = 3 }, count = 24 }
+[rollout]
+problems_per_step = 4
+rollouts_per_problem = 6
+max_new_tokens = 12
+max_active_branches = 7
+"#;
+
+/// Draws verdicts from the text itself.
+struct Drawn {
+    /// Whether a problem's rollouts differ in their verdicts.
+    varies: fn(&str) -> bool,
+    /// Whether a rollout gets no reward.
+    is_left_out: fn(&str) -> bool,
+    /// Longest time to a verdict.
+    delay: Duration,
+}
+
+const PLAIN: Drawn = Drawn {
+    varies: |_| true,
+    is_left_out: |_| false,
+    delay: Duration::ZERO,
+};
+
+fn draw(text: &str) -> Key {
+    text.bytes()
+        .fold(Key::new(3), |key, byte| key.with(u64::from(byte)))
+}
+
+impl Reward for Drawn {
+    fn score(&self, request: &RewardRequest<'_>) -> Score {
+        std::thread::sleep(self.delay.mul_f64(draw(request.id).uniform()));
+        let correct = (self.varies)(request.problem) && draw(request.completion).uniform() < 0.4;
+        Score {
+            value: (!(self.is_left_out)(request.completion))
+                .then_some(f64::from(u8::from(correct))),
+            verdict: Some(if correct {
+                Verdict::Correct
+            } else {
+                Verdict::Wrong
+            }),
+            detail: None,
+        }
+    }
+}
+
+struct Bench {
+    recipe: Recipe,
+    materials: Materials,
+    stop_tokens: Vec<u32>,
+}
+
+impl Bench {
+    fn new(overrides: &[&str]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("recipe.toml");
+        std::fs::write(&file, RECIPE).unwrap();
+        let overrides: Vec<String> = overrides.iter().map(ToString::to_string).collect();
+        let recipe = Recipe::load(&file, &overrides).unwrap();
+        let materials = recipe.open().unwrap();
+        let stop_tokens = materials.config.eos_token_ids.clone();
+        Self {
+            recipe,
+            materials,
+            stop_tokens,
+        }
+    }
+
+    fn run<'a>(&'a self, reward: &'a dyn Reward) -> Run<'a> {
+        let (recipe, materials) = (&self.recipe, &self.materials);
+        let model = materials.read_model(Key::new(5)).unwrap();
+        let decoder = Decoder::new(&model.config, &model.parameters);
+        let reference = Decoder::new(&model.config, &model.parameters);
+        Run {
+            recipe,
+            data: &materials.train,
+            grader: Grader {
+                tokenizer: &materials.tokenizer,
+                reward,
+                stop_tokens: &self.stop_tokens,
+                max_new_tokens: recipe.rollout.max_new_tokens,
+            },
+            end_token: self.stop_tokens[0],
+            learner: Learner::new(decoder, model.parameters, &recipe.optimizer),
+            reference: recipe.objective.needs_reference().then_some(reference),
+            hints: HintController::new(&recipe.hint).unwrap(),
+            sampler: EpochSampler::new(
+                materials.train.problems.len(),
+                recipe.rollout.problems_per_step,
+                Key::new(6),
+            )
+            .unwrap(),
+            updates: 0,
+            skipped_in_a_row: 0,
+        }
+    }
+}
+
+fn sample(run: &mut Run<'_>, step: usize) -> Sampled {
+    run.sample(step, &mut (), &mut StepTimes::default())
+        .unwrap()
+}
+
+#[test]
+fn verdicts_in_any_order_give_the_same_step() {
+    let slow = Drawn {
+        delay: Duration::from_millis(3),
+        ..PLAIN
+    };
+    let steps = |threads: &str, reward: &Drawn| {
+        let bench = Bench::new(&["hint.rounds=3", threads]);
+        let mut run = bench.run(reward);
+        let steps: Vec<_> = (1..=2)
+            .map(|step| run.step(step, &mut ()).unwrap())
+            .collect();
+        let rewards: Vec<f64> = steps.iter().map(|step| step.reward_mean).collect();
+        assert!(rewards.iter().all(|&mean| 0.0 < mean && mean < 1.0));
+        let rates = |step: &StepMetrics| {
+            let rounds = step.rounds.iter();
+            rounds
+                .map(|round| round.hint_rate.to_bits())
+                .collect::<Vec<_>>()
+        };
+        let rates: Vec<_> = steps.iter().map(rates).collect();
+        (rewards, rates, run.learner.parameters.values)
+    };
+    let at_once = steps("threads=1", &PLAIN);
+    assert_eq!(steps("threads=4", &slow), at_once);
+    assert_eq!(steps("threads=1", &slow), at_once);
+}
+
+#[test]
+fn decoding_goes_on_while_verdicts_are_awaited() {
+    let bench = Bench::new(&["hint.rounds=2", "threads=8"]);
+    let slow = Drawn {
+        delay: Duration::from_millis(40),
+        ..PLAIN
+    };
+    let mut run = bench.run(&slow);
+    let mut time = StepTimes::default();
+    run.sample(1, &mut (), &mut time).unwrap();
+    // 24 verdicts of 20 ms on average in a row would be half a second; 8 graders need an eighth.
+    assert!(
+        time.reward > 0.0 && time.reward + time.rollout < 0.4,
+        "{time:?}"
+    );
+}
+
+#[test]
+fn dynamic_sampling_refills_until_the_step_is_full_and_cuts_it_to_size() {
+    let reward = Drawn {
+        varies: |problem| draw(problem).uniform() < 0.5,
+        ..PLAIN
+    };
+    let bench = Bench::new(&["method=dapo"]);
+    let mut run = bench.run(&reward);
+    let sampled = sample(&mut run, 1);
+    assert_eq!(sampled.groups.len(), 4);
+    assert!(sampled.seen_groups > 4, "{}", sampled.seen_groups);
+    assert_eq!(sampled.visits.len(), sampled.seen_groups);
+    assert!(sampled.groups.iter().all(|group| {
+        let mut rollouts = group.rollouts.iter();
+        rollouts.any(|rollout| rollout.correct) && group.rollouts.iter().any(|r| !r.correct)
+    }));
+
+    let bench = Bench::new(&["method=dapo", "dynamic_sampling.max_rollout_batches=1"]);
+    let sampled = sample(&mut bench.run(&reward), 1);
+    assert!(sampled.groups.len() < 4 && sampled.seen_groups == 4);
+}
+
+#[test]
+fn refilling_never_draws_a_problem_twice_in_a_step() {
+    let hopeless = Drawn {
+        varies: |_| false,
+        ..PLAIN
+    };
+    // 24 problems, at most 10 batches of 4: the sampler runs into its second epoch.
+    let bench = Bench::new(&["method=dapo"]);
+    let mut run = bench.run(&hopeless);
+    let sampled = sample(&mut run, 1);
+    assert_eq!((sampled.seen_groups, sampled.groups.len()), (24, 0));
+    let metrics = run.step(2, &mut ()).unwrap();
+    assert_eq!(
+        (metrics.group_zero_variance, metrics.policy.updates),
+        (1.0, 0)
+    );
+    assert!(metrics.policy.loss.is_nan());
+}
+
+#[test]
+fn rollouts_without_a_reward_are_counted_and_left_out() {
+    let reward = Drawn {
+        is_left_out: |completion| completion.len().is_multiple_of(2),
+        ..PLAIN
+    };
+    let bench = Bench::new(&["method=grpo"]);
+    let mut run = bench.run(&reward);
+    let sampled = sample(&mut run, 1);
+    let scored: Vec<&Rollout> = sampled
+        .rollouts
+        .iter()
+        .filter(|rollout| rollout.reward.is_some())
+        .collect();
+    let metrics = sampled.metrics(1);
+    assert!(!scored.is_empty() && scored.len() < 24);
+    assert_eq!(metrics.reward_missing, 24 - scored.len());
+    let right = scored.iter().filter(|rollout| rollout.correct).count();
+    let accuracy = right as f64 / scored.len() as f64;
+    assert_eq!(metrics.rounds[0].accuracy, accuracy);
+    assert_eq!(metrics.reward_mean, accuracy);
+    let members: usize = sampled
+        .groups
+        .iter()
+        .map(|group| group.rollouts.len())
+        .sum();
+    assert_eq!(members, scored.len());
+}
+
+#[test]
+fn zero_variance_is_that_of_the_rewards_before_shaping_by_length() {
+    let bench = Bench::new(&["method=dapo", "overlong.buffer=12"]);
+    let hopeless = Drawn {
+        varies: |_| false,
+        ..PLAIN
+    };
+    let sampled = sample(&mut bench.run(&hopeless), 1);
+    assert_eq!(sampled.metrics(1).group_zero_variance, 1.0);
+    let bench = Bench::new(&[
+        "method=dapo",
+        "overlong.buffer=12",
+        "dynamic_sampling.drop_uniform=false",
+    ]);
+    let sampled = sample(&mut bench.run(&hopeless), 1);
+    let penalties: Vec<f64> = sampled.groups[0]
+        .rollouts
+        .iter()
+        .map(|rollout| rollout.length_penalty)
+        .collect();
+    assert!(
+        penalties
+            .iter()
+            .all(|penalty| (-1.0..0.0).contains(penalty))
+    );
+    let shaped = sampled.groups[0].objective_trunk(0).branches;
+    for (branch, penalty) in shaped.iter().zip(penalties) {
+        assert_eq!(branch.reward, penalty);
+    }
+}
+
+#[test]
+fn partial_traces_are_trained_off_policy_and_continued_on_policy() {
+    for trace in ["random", "decaying"] {
+        let bench = Bench::new(&[
+            "method=luffy",
+            "hint.traces=3",
+            &format!("hint.trace={trace}"),
+        ]);
+        let mut run = bench.run(&PLAIN);
+        let sampled = sample(&mut run, 2);
+        let continued = |rollout: &&Rollout| {
+            rollout.hint_use == seele_hint::HintUse::OffPolicy && !rollout.trace
+        };
+        for group in &sampled.groups {
+            assert!(
+                group.rollouts.iter().filter(continued).count() == 3,
+                "{trace}"
+            );
+            for rollout in group.rollouts.iter().filter(continued) {
+                assert_eq!(rollout.logprobs.len(), rollout.tokens.len());
+            }
+        }
+        let longest = sampled.groups.iter().map(Group::solution_tokens).max();
+        assert!(longest > Some(0), "{trace}");
+        let metrics = bench.run(&PLAIN).step(2, &mut ()).unwrap();
+        assert_eq!(metrics.policy.skipped_updates, 0, "{trace}");
+        assert!(metrics.policy.logprob_gap_max < 1e-3, "{trace}");
+        assert!(metrics.policy.grad_norm > 0.0, "{trace}");
+    }
+}
+
+#[test]
+fn an_update_on_numbers_that_are_not_finite_leaves_the_policy_as_it_is() {
+    let bench = Bench::new(&["method=seele", "hint.rounds=2", "imitation.coef=1e308"]);
+    let mut run = bench.run(&PLAIN);
+    let before = run.learner.parameters.values.clone();
+    let metrics = run.step(1, &mut ()).unwrap();
+    assert_eq!(
+        (metrics.policy.updates, metrics.policy.skipped_updates),
+        (1, 1)
+    );
+    assert_eq!(run.learner.parameters.values, before);
+    assert_eq!((run.updates, run.skipped_in_a_row), (1, 1));
+    assert!(run.learner.gradient.iter().all(|&slope| slope == 0.0));
+}
