@@ -5,6 +5,7 @@ use crate::output::Output;
 use indicatif::{ProgressBar, ProgressStyle};
 use seele_train::metrics::{EvalAccuracy, SftStepMetrics, StepMetrics};
 use seele_train::progress::{Observer, Phase};
+use seele_train::watch::Warning;
 use std::time::{Duration, Instant};
 
 /// Without a terminal, a long phase says that it is alive this often.
@@ -120,6 +121,15 @@ fn per_second(tokens: u64, seconds: f64) -> String {
     }
 }
 
+/// A step whose groups all agree, or whose updates were all skipped, has no loss.
+fn loss_text(loss: f64) -> String {
+    if loss.is_finite() {
+        format!("{loss:+.4}")
+    } else {
+        "-".into()
+    }
+}
+
 fn joined(values: impl Iterator<Item = f64>) -> String {
     values
         .map(|value| format!("{value:.2}"))
@@ -200,18 +210,22 @@ impl Observer for TerminalObserver {
         let eta = self.eta().filter(|_| metrics.step < self.steps);
         self.last_plain_line = Instant::now();
         self.say(&format!(
-            "step {}/{} | reward {:.3} | accuracy {} | hint rate {:.2} | loss {:+.4} | {} sampled, {} trained tokens/s | {}{}",
+            "step {}/{} | reward {:.3} | accuracy {} | hint rate {:.2} | loss {} | {} sampled, {} trained tokens/s | {}{}",
             metrics.step,
             self.steps,
             metrics.reward_mean,
             self.accuracies,
             metrics.hint_rate_mean,
-            metrics.policy.loss,
+            loss_text(metrics.policy.loss),
             per_second(metrics.tokens_rollout, metrics.time.rollout),
             per_second(metrics.tokens_train, metrics.time.update),
             duration(Duration::from_secs_f64(seconds.max(0.0))),
             eta.map(|eta| format!(" | ETA {}", duration(eta))).unwrap_or_default(),
         ));
+    }
+
+    fn warning(&mut self, step: usize, warning: &Warning) {
+        tracing::warn!("step {step}: {warning}");
     }
 
     fn evaluated(&mut self, step: usize, results: &[EvalAccuracy]) {

@@ -78,6 +78,7 @@ fn train(
 ) -> anyhow::Result<()> {
     // Everything that can be wrong with the input is found before the run has a folder.
     let materials = recipe.open()?;
+    warn_of_golds(&materials);
     let mut observer = TerminalObserver::new(output, recipe.steps);
     let folder = run_folder::create(out, &recipe.name)?;
     let written = folder.join("recipe.toml");
@@ -123,6 +124,7 @@ fn conclude(recipe: &Recipe, folder: &Path) -> anyhow::Result<()> {
 /// itself a recipe.
 fn dry_run(recipe: &Recipe) -> anyhow::Result<u8> {
     let materials = recipe.open()?;
+    warn_of_golds(&materials);
     let budget = Budget::of(recipe, &materials);
     let mut out = recipe.to_toml();
     out.push_str("\n# What it amounts to:\n");
@@ -132,6 +134,13 @@ fn dry_run(recipe: &Recipe) -> anyhow::Result<u8> {
     print(&out)?;
     tracing::info!("every file is there and every row was read; nothing was trained or written");
     Ok(exit::DONE)
+}
+
+/// Names reference answers that the reward cannot read.
+fn warn_of_golds(materials: &Materials) {
+    for golds in &materials.unreadable_golds {
+        tracing::warn!("{golds}");
+    }
 }
 
 fn arithmetic(
