@@ -78,6 +78,13 @@ impl Judge<'_> {
                     Node::Word(index) => self.tree.text(index).len() >= 4,
                     _ => false,
                 });
+                // `P(X = 2)`: a capital in front of a statement.
+                if let [function, statement] = kids
+                    && matches!(self.tree.node(*function), Node::Symbol(symbol) if char::from_u32(symbol.0).is_some_and(|c| c.is_ascii_uppercase()))
+                    && matches!(self.tree.node(*statement), Node::Chain { .. })
+                {
+                    return true;
+                }
                 named && kids.iter().all(|kid| matches!(self.tree.node(*kid), Node::Symbol(_) | Node::Word(_) | Node::Text(_) | Node::Constant(Constant::E | Constant::I)))
             }
             // `\frac{dy}{dx}`.

@@ -131,7 +131,7 @@ fn compare_formulas(gold: &str, answer: &str, options: &Options, fuel: &Fuel) ->
         .any(|root| root.is_ok_and(|root| text::is_text(&tree, root)));
     let unreadable = gold_root.is_err() || answer_root.is_err();
     if (is_text && text::same_words(gold, answer))
-        || (unreadable && text::same_letters(gold, answer))
+        || (unreadable && (text::same_letters(gold, answer) || text::same_choice(gold, answer)))
     {
         return Comparison::correct(Reason::SameText);
     }
@@ -197,6 +197,15 @@ fn strip(text: &str) -> &str {
             text = inner.trim();
             break;
         }
+    }
+    // Bold in Markdown.
+    if let Some(inner) = text
+        .strip_prefix("**")
+        .and_then(|inner| inner.strip_suffix("**"))
+        && !inner.is_empty()
+        && !inner.contains("**")
+    {
+        text = inner.trim();
     }
     match text.strip_suffix('.') {
         Some(inner) if !inner.ends_with(['.', '\\']) => inner.trim_end(),

@@ -64,6 +64,34 @@ impl Judge<'_> {
                     determinant: false,
                 }))
             }
+            // `P(1, 2)`: a point with its name.
+            Node::Apply(symbol, kids)
+                if self.tree.kids(kids).len() > 1
+                    && char::from_u32(symbol.0).is_some_and(|c| c.is_ascii_uppercase()) =>
+            {
+                Ok(self.tree.push(Node::Sequence {
+                    open: Bracket::Round,
+                    close: Bracket::Round,
+                    kids,
+                }))
+            }
+            // `x \in \{\pm 1, 2\}`: the signs belong to the set.
+            Node::Chain { relations, kids }
+                if self
+                    .tree
+                    .kids(kids)
+                    .iter()
+                    .any(|kid| self.is_collection_node(*kid)) =>
+            {
+                let mut members = Items::from_slice(self.tree.kids(kids));
+                for member in &mut members {
+                    if self.is_collection_node(*member) {
+                        *member = self.prepare(*member)?;
+                    }
+                }
+                let kids = self.tree.add_kids(&members);
+                Ok(self.tree.push(Node::Chain { relations, kids }))
+            }
             _ if self.tree.any(id, &|node| {
                 matches!(node, Node::PlusMinus(..) | Node::MinusPlus(..))
             }) =>
@@ -74,6 +102,10 @@ impl Judge<'_> {
             }
             _ => Ok(id),
         }
+    }
+
+    fn is_collection_node(&self, id: NodeId) -> bool {
+        matches!(self.tree.node(id), Node::Set(_) | Node::List(_))
     }
 
     /// `[[1,2],[3,4]]`.

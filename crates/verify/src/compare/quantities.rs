@@ -19,6 +19,18 @@ impl Judge<'_> {
     /// `p/100`. A degree sign against a value with pi is converted.
     pub(super) fn quantities(&mut self, gold: NodeId, answer: NodeId) -> Result<Outcome, Stop> {
         let (g, a) = (self.quantity(gold), self.quantity(answer));
+        let one_way = |x: &Quantity, y: &Quantity| {
+            x.unit.as_ref().is_some_and(Unit::is_degree)
+                && y.unit.as_ref().is_some_and(Unit::is_radian)
+        };
+        if one_way(&g, &a) {
+            let radians = self.tree.push(Node::Degree(g.value));
+            return self.values(radians, a.value);
+        }
+        if one_way(&a, &g) {
+            let radians = self.tree.push(Node::Degree(a.value));
+            return self.values(g.value, radians);
+        }
         if let (Some(x), Some(y)) = (&g.unit, &a.unit)
             && x.contradicts(y)
         {
@@ -59,11 +71,7 @@ impl Judge<'_> {
             let Some(unit) = quantity.unit.as_ref().filter(|_| bare) else {
                 continue;
             };
-            let letters = unit
-                .letters
-                .as_ref()
-                .map(|word| word.bytes().map(|letter| (letter, 1)).collect());
-            for symbols in [letters, unit.symbols()].into_iter().flatten() {
+            for symbols in [unit.letters.clone(), unit.symbols()].into_iter().flatten() {
                 let product = self.with_symbols(quantity.value, &symbols);
                 let other = self.values(product, other)?;
                 if other.is_equal() {

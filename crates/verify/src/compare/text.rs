@@ -34,6 +34,20 @@ pub(super) fn same_letters(gold: &str, answer: &str) -> bool {
     !gold.is_empty() && gold == words(answer)
 }
 
+/// The same single letter in any decoration: `C)`, `(C)`, `\text{C.}`.
+pub(super) fn same_choice(gold: &str, answer: &str) -> bool {
+    let letter = |text: &str| -> Option<u8> {
+        match words(text)
+            .trim_matches(['(', ')', '[', ']', ':', '*', ' '])
+            .as_bytes()
+        {
+            [letter] if letter.is_ascii_uppercase() => Some(*letter),
+            _ => None,
+        }
+    };
+    letter(gold).is_some_and(|gold| letter(answer) == Some(gold))
+}
+
 fn without_article(text: &str) -> &str {
     for article in ["the ", "a ", "an "] {
         if let Some(after) = text.strip_prefix(article)

@@ -1,9 +1,11 @@
 //! Atoms: symbols, functions, fractions, roots, units, big operators.
+use smallvec::SmallVec;
+
 use super::Unreadable;
 use super::parser::{Nodes, Parsed, Parser};
-use super::token::Kind;
+use super::token::{Kind, Token};
 use super::units::{Unit, read_unit, unit_named};
-use crate::tree::{Binder, Bracket, Function, Node, NodeId, Relation, Symbol};
+use crate::tree::{Binder, Bracket, Constant, Function, Node, NodeId, Relation, Symbol};
 
 /// Words that never are a unit or a noun counted by the number in front.
 const NOT_NOUNS: [&str; 24] = [
@@ -91,7 +93,8 @@ impl Parser<'_, '_> {
                 if !matches!(
                     self.peek(),
                     Some(Kind::Underscore | Kind::Prime | Kind::Caret | Kind::Open(Bracket::Round))
-                ) {
+                ) && !self.opens_grouped_brackets()
+                {
                     return Ok(self.letter(letter));
                 }
                 char::from(letter).to_string()
@@ -147,9 +150,14 @@ impl Parser<'_, '_> {
             name.push_str("^-1");
             self.at += 5;
         }
-        if self.is_application(&name) {
+        if let Some(arguments) = self.application(&name)? {
+            // The gamma function is a shifted factorial.
+            if let ("Gamma", [argument]) = (name.as_str(), arguments.as_slice()) {
+                let minus_one = self.tree.integer(-1);
+                let shifted = self.tree.add(&[*argument, minus_one]);
+                return Ok(self.tree.call(Function::Factorial, &[shifted]));
+            }
             let symbol = self.tree.symbol(&name);
-            let arguments = self.arguments()?;
             let kids = self.tree.add_kids(&arguments);
             return Ok(self.tree.push(Node::Apply(symbol, kids)));
         }
@@ -244,6 +252,32 @@ impl Parser<'_, '_> {
             && self.peek_at(5) == Some(Kind::Open(Bracket::Round))
     }
 
+    /// `{(`: brackets in a TeX group, as computer algebra systems print arguments.
+    fn opens_grouped_brackets(&self) -> bool {
+        self.peek() == Some(Kind::GroupOpen) && self.peek_at(1) == Some(Kind::Open(Bracket::Round))
+    }
+
+    /// The arguments behind a name, `(x)` or `{(x)}`, if the name is applied to them.
+    fn application(&mut self, name: &str) -> Result<Option<Nodes>, Unreadable> {
+        if !self.opens_grouped_brackets() {
+            return if self.is_application(name) {
+                self.arguments().map(Some)
+            } else {
+                Ok(None)
+            };
+        }
+        let start = self.at;
+        self.at += 1;
+        if self.is_application(name)
+            && let Ok(arguments) = self.arguments()
+            && self.eat(Kind::GroupClose)
+        {
+            return Ok(Some(arguments));
+        }
+        self.at = start;
+        Ok(None)
+    }
+
     /// Is the bracket behind this name an argument, or a factor?
     ///
     /// f, g and h are always applied; other names when the bracket holds one lone symbol (`x(t)`), names
@@ -255,7 +289,7 @@ impl Parser<'_, '_> {
         }
         if matches!(
             name.trim_end_matches('\''),
-            "f" | "g" | "h" | "f^-1" | "g^-1" | "h^-1" | "F^-1" | "G^-1"
+            "f" | "g" | "h" | "Gamma" | "f^-1" | "g^-1" | "h^-1" | "F^-1" | "G^-1"
         ) {
             return true;
         }
@@ -324,6 +358,9 @@ impl Parser<'_, '_> {
         {
             return Ok(self.letter(*letter));
         }
+        if let Some(constant) = named_set(&content) {
+            return Ok(self.tree.push(Node::Constant(constant)));
+        }
         let index = self.tree.add_text(&content);
         Ok(self.tree.push(Node::Text(index)))
     }
@@ -340,16 +377,47 @@ impl Parser<'_, '_> {
             self.at = start;
             return Ok(None);
         };
-        if self.at == start + 1 && self.tokens[start].kind == Kind::Word {
-            let token = self.tokens[start];
-            let word = &self.source[token.start as usize..token.end as usize];
-            unit.letters = (word.len() <= 3).then(|| word.into());
-        }
+        unit.letters = self.letters_between(start);
         if unit.is_percent() {
             return Ok(Some(self.tree.push(Node::Percent(value))));
         }
         let unit = self.tree.add_unit(unit);
         Ok(Some(self.tree.push(Node::Quantity(value, unit))))
+    }
+
+    /// A short word with or without an exponent, which could also be a product of symbols: `in`, `cm^2`.
+    fn letters_between(&self, start: usize) -> Option<SmallVec<[(u8, i8); 2]>> {
+        let slice = |token: &Token| &self.source[token.start as usize..token.end as usize];
+        let exponent = match self.tokens.get(start..self.at)? {
+            [word] if word.kind == Kind::Word => 1,
+            [word, caret, rest @ ..] if word.kind == Kind::Word && caret.kind == Kind::Caret => {
+                let number = rest.iter().find(|token| token.kind == Kind::Number)?;
+                if rest.iter().any(|token| token.kind == Kind::Minus) {
+                    return None;
+                }
+                slice(number).parse().ok()?
+            }
+            _ => return None,
+        };
+        let word = slice(&self.tokens[start]);
+        if word.len() > 3 {
+            return None;
+        }
+        let mut letters: SmallVec<[(u8, i8); 2]> = word.bytes().map(|letter| (letter, 1)).collect();
+        if let Some(last) = letters.last_mut() {
+            last.1 = exponent;
+        }
+        Some(letters)
+    }
+
+    /// `9.8 m/s`: behind a number and a space, a one-letter unit divided by another unit.
+    pub(super) fn is_unit_quotient(&self) -> bool {
+        self.at > 0
+            && self.tokens[self.at - 1].kind == Kind::Number
+            && self.tokens[self.at].spaced
+            && self.peek_at(1) == Some(Kind::Divide)
+            && self.is_unit_token(2)
+            && unit_named(self.slice(0), true).is_some()
     }
 
     /// Reads unit words, exponents and slashes as far as they go.
@@ -379,6 +447,7 @@ impl Parser<'_, '_> {
                     if !matches!(self.peek_at(1), Some(Kind::Open(_) | Kind::GroupOpen)) => {}
                 // Units joined by `/` or a product sign.
                 Some(Kind::Letter) if words.ends_with('/') => {}
+                Some(Kind::Letter) if words.is_empty() && self.is_unit_quotient() => {}
                 // `60 \frac{\text{km}}{\text{h}}`.
                 Some(Kind::Frac) if words.is_empty() && self.is_unit_fraction() => {
                     words = format!("{}/{}", self.slice(2), self.slice(5));
@@ -580,8 +649,14 @@ impl Parser<'_, '_> {
                 }
             }
             let arguments = parser.function_arguments()?;
-            let [argument] = arguments.as_slice() else {
-                return Err(Unreadable);
+            let argument = match arguments.as_slice() {
+                [argument] => argument,
+                // `log(x, 2)` of programming languages.
+                [argument, second] if base.is_none() => {
+                    base = Some(*second);
+                    argument
+                }
+                _ => return Err(Unreadable),
             };
             let mut value = parser.tree.call(Function::Ln, &[*argument]);
             if base_ten && base.is_none() {
@@ -740,6 +815,18 @@ impl Parser<'_, '_> {
         Ok(self
             .tree
             .push(Node::Bound(Binder::Integral, variable, kids)))
+    }
+}
+
+/// Sets that have a sign and a name in words.
+fn named_set(text: &str) -> Option<Constant> {
+    let is = |names: &[&str]| names.iter().any(|name| text.eq_ignore_ascii_case(name));
+    if is(&["all real numbers", "all reals", "the real numbers"]) {
+        Some(Constant::Reals)
+    } else if is(&["no solution", "no solutions", "empty set", "the empty set"]) {
+        Some(Constant::EmptySet)
+    } else {
+        None
     }
 }
 

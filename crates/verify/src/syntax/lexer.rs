@@ -246,11 +246,15 @@ impl Lexer<'_> {
     /// `2.5 x 10^5`: an x between numbers, in front of a power of ten.
     fn is_times_sign(&self, at: usize) -> bool {
         let after = &self.source[at + 1..self.end];
-        matches!(self.tokens.last().map(|t| t.kind), Some(Kind::Number))
+        self.follows_number()
             && after
                 .trim_start()
                 .strip_prefix("10")
                 .is_some_and(|rest| rest.starts_with('^'))
+    }
+
+    fn follows_number(&self) -> bool {
+        matches!(self.tokens.last().map(|t| t.kind), Some(Kind::Number))
     }
 
     /// True for a run of digits and capitals in front of a subscript of two digits: `3A_{12}`.
@@ -327,7 +331,10 @@ impl Lexer<'_> {
         }
         match macro_named(name) {
             Some(Macro::Space) => {
-                let takes_argument = matches!(name, "hspace" | "phantom" | "hphantom");
+                let takes_argument = matches!(
+                    name,
+                    "hspace" | "phantom" | "hphantom" | "color" | "textcolor"
+                );
                 self.space(1 + name_length);
                 if takes_argument
                     && self.peek(0) == b'{'
@@ -443,6 +450,9 @@ impl Lexer<'_> {
             }
             "and" | "And" | "&" => Some(Kind::And),
             "or" | "Or" => Some(Kind::Or),
+            "$" => Some(Kind::Dollar),
+            "%" => Some(Kind::Percent),
+            "to" if self.follows_number() => Some(Kind::Colon),
             "e" if name != "mathbf" => Some(Kind::Constant(Constant::E)),
             "i" if name != "mathbf" && name != "boldsymbol" => Some(Kind::Constant(Constant::I)),
             _ if name == "mathbb" => Some(Kind::Constant(number_set(bare).ok_or(Unreadable)?)),
@@ -456,13 +466,27 @@ impl Lexer<'_> {
             self.position = close + 1;
             return Ok(());
         }
+        // `\text{Answer: } 5`, `\text{y = } 1`: what stands in front of the whole answer only names it.
+        if self.tokens.is_empty()
+            && let Some(label) = naming(content)
+        {
+            if label.len() == 1 && label.as_bytes()[0].is_ascii_alphabetic() {
+                self.position = start;
+                self.push(Kind::Letter, 1)?;
+                self.push(Kind::Relation(Relation::Equal), 1)?;
+            }
+            self.position = close + 1;
+            self.spaced = true;
+            return Ok(());
+        }
         let has_letter = content.bytes().any(|b| b.is_ascii_alphabetic()) || !content.is_ascii();
         let is_formula = is_font
             && content
                 .bytes()
                 .any(|b| matches!(b, b'\\' | b'^' | b'_' | b'+' | b'=' | b'0'..=b'9'))
             && !looks_like_unit(content);
-        if !has_letter || is_formula {
+        let is_quantity = is_counted_noun(content) && self.bytes.get(close + 1) != Some(&b'^');
+        if !has_letter || is_formula || is_quantity {
             // A formula in another font. Its contents cannot hold this very pair of braces again, but may
             // hold further macros; the token limit bounds the work.
             self.position = open;
@@ -618,6 +642,33 @@ fn number_set(name: &str) -> Option<Constant> {
         "C" => Constant::Complexes,
         _ => return None,
     })
+}
+
+/// What a text names that ends like `x =`, `Answer:` or `the area is`: the part in front of that ending.
+fn naming(content: &str) -> Option<&str> {
+    let content = content.trim_end_matches([' ', '~']);
+    [":", "=", " is", " are", " equals"]
+        .iter()
+        .find_map(|ending| content.strip_suffix(ending))
+        .map(str::trim)
+}
+
+/// `5 years old`, `1,200 cm`: a number, a space, and one to three words.
+fn is_counted_noun(content: &str) -> bool {
+    let Some((number, words)) = content.split_once(' ') else {
+        return false;
+    };
+    number.starts_with(|c: char| c.is_ascii_digit())
+        && number
+            .bytes()
+            .all(|b| b.is_ascii_digit() || b == b'.' || b == b',')
+        && !number.ends_with(',')
+        && words.split(' ').count() <= 3
+        && words.split(' ').all(|word| {
+            !word.is_empty()
+                && word.bytes().all(|b| b.is_ascii_alphabetic())
+                && !matches!(word, "and" | "or" | "to" | "AM" | "PM" | "am" | "pm")
+        })
 }
 
 /// `km^2`, `m/s`: letters with exponents and slashes but no sums and no leading digit.

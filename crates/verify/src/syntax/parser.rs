@@ -33,7 +33,9 @@ pub(crate) fn parse(source: &str, tokens: Vec<Token>, tree: &mut Tree) -> Parsed
         in_set: false,
         bound: SmallVec::new(),
     };
-    let node = parser.separated()?;
+    parser.drop_loose_ends();
+    let first = parser.separated()?;
+    let node = parser.over(first)?;
     if parser.at == parser.tokens.len() {
         Ok(node)
     } else {
@@ -58,6 +60,21 @@ pub(super) struct Parser<'s, 't> {
 }
 
 impl Parser<'_, '_> {
+    /// `\approx 5`, `\Rightarrow x = 5` and `5,` say no more than what they hold.
+    fn drop_loose_ends(&mut self) {
+        while let Some(Kind::Comma | Kind::Semicolon) = self.tokens.last().map(|token| token.kind) {
+            self.tokens.pop();
+        }
+        if matches!(
+            self.peek(),
+            Some(Kind::Relation(
+                Relation::Equal | Relation::Approximately | Relation::To
+            ))
+        ) {
+            self.at += 1;
+        }
+    }
+
     #[inline]
     pub(super) fn peek(&self) -> Option<Kind> {
         self.tokens.get(self.at).map(|token| token.kind)
@@ -373,6 +390,14 @@ impl Parser<'_, '_> {
                     let value = self.joined(&factors);
                     factors = Nodes::from_slice(&[self.tree.push(Node::Percent(value))]);
                 }
+                Some(Kind::Letter) if self.is_unit_quotient() => {
+                    let value = self.joined(&factors);
+                    if let Some(quantity) = self.unit_behind(value)? {
+                        factors = Nodes::from_slice(&[quantity]);
+                    } else {
+                        factors.push(self.power()?);
+                    }
+                }
                 Some(
                     Kind::Text
                     | Kind::Word
@@ -491,6 +516,9 @@ impl Parser<'_, '_> {
     pub(super) fn power(&mut self) -> Parsed {
         let mut base = self.postfix()?;
         while self.peek() == Some(Kind::Caret) {
+            if self.eat_ordinal() {
+                continue;
+            }
             if self.eat_degree_script() {
                 base = self.degree(base);
                 continue;
@@ -501,6 +529,21 @@ impl Parser<'_, '_> {
             base = self.postfix_signs(base)?;
         }
         Ok(base)
+    }
+
+    /// `5^{\text{th}}`: the ending of an ordinal number.
+    fn eat_ordinal(&mut self) -> bool {
+        let grouped = usize::from(self.peek_at(1) == Some(Kind::GroupOpen));
+        let is_ending = matches!(self.peek_at(1 + grouped), Some(Kind::Text | Kind::Word))
+            && matches!(
+                self.slice(1 + grouped).trim_matches([' ', '~']),
+                "th" | "st" | "nd" | "rd"
+            )
+            && (grouped == 0 || self.peek_at(3) == Some(Kind::GroupClose));
+        if is_ending {
+            self.at += 2 + 2 * grouped;
+        }
+        is_ending
     }
 
     /// `^\circ` or `^{\circ}`.
@@ -570,6 +613,9 @@ impl Parser<'_, '_> {
                     node = self.degree(node);
                 }
                 Some(Kind::Underscore) => node = self.base_subscript(node)?,
+                Some(Kind::Text | Kind::Word) if self.names_a_base() => {
+                    node = self.base_subscript(node)?;
+                }
                 _ => return Ok(node),
             }
         }
@@ -610,22 +656,51 @@ impl Parser<'_, '_> {
         self.based(&text, base)
     }
 
-    /// The base after `_`, 2 to 36.
+    /// Is the text here "base", perhaps with its number: `\text{ (base 5)}`, `\text{ base } 5`?
+    fn names_a_base(&self) -> bool {
+        let follows_number = self.at > 0 && self.tokens[self.at - 1].kind == Kind::Number;
+        let text = self.slice(0).trim_matches([' ', '~', '(', ')']);
+        follows_number
+            && text.strip_prefix("base").is_some_and(|rest| {
+                rest.starts_with(' ')
+                    || (rest.is_empty()
+                        && matches!(
+                            self.peek_at(1),
+                            Some(Kind::Number | Kind::Text | Kind::Word)
+                        ))
+            })
+    }
+
+    /// The base after `_` or behind the word "base", 2 to 36.
     pub(super) fn base_script(&mut self) -> Result<u32, Unreadable> {
-        self.expect(Kind::Underscore)?;
+        let mut close = None;
+        if !self.eat(Kind::Underscore) {
+            // A bracket may be split between a text macro and what follows it.
+            let opens = self.slice(0).contains('(') && !self.slice(0).contains(')');
+            close = opens.then_some(Kind::Close(Bracket::Round));
+            let text = self.slice(0).trim_matches([' ', '~', '(', ')']);
+            if text == "base" {
+                self.at += 1;
+            }
+        }
         let grouped = self.eat(Kind::GroupOpen);
-        let nested = grouped && self.eat(Kind::GroupOpen);
+        if grouped && self.eat(Kind::GroupOpen) {
+            close = Some(Kind::GroupClose);
+        } else if grouped && self.eat(Kind::Open(Bracket::Round)) {
+            close = Some(Kind::Close(Bracket::Round));
+        }
         let base = match self.peek() {
             Some(Kind::Number) => self.slice(0).parse().ok(),
             Some(Kind::Word | Kind::Text) => {
-                let word = self.slice(0).trim();
+                let word = self.slice(0).trim_matches([' ', '~', '(', ')']);
+                let word = word.strip_prefix("base").unwrap_or(word).trim();
                 number_word(word).or_else(|| word.parse().ok())
             }
             _ => None,
         };
         self.at += 1;
-        if nested {
-            self.expect(Kind::GroupClose)?;
+        if let Some(close) = close {
+            self.expect(close)?;
         }
         if grouped {
             self.expect(Kind::GroupClose)?;
@@ -694,14 +769,23 @@ impl Parser<'_, '_> {
         self.expect(Kind::GroupOpen)?;
         let node = self.bracketed(|parser| {
             let first = parser.separated()?;
-            if parser.eat(Kind::Over) {
-                let second = parser.separated()?;
-                return Ok(parser.tree.push(Node::Div(first, second)));
-            }
-            Ok(first)
+            parser.over(first)
         })?;
         self.expect(Kind::GroupClose)?;
         Ok(node)
+    }
+
+    /// The rest of `a \over b` or `n \choose k`, of which `first` is read.
+    fn over(&mut self, first: NodeId) -> Parsed {
+        if self.eat(Kind::Over) {
+            let second = self.separated()?;
+            return Ok(self.tree.push(Node::Div(first, second)));
+        }
+        if self.eat(Kind::Choose) {
+            let second = self.separated()?;
+            return Ok(self.tree.call(Function::Binomial, &[first, second]));
+        }
+        Ok(first)
     }
 
     /// Brackets: a grouped expression, a tuple, or an interval.

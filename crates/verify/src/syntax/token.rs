@@ -72,7 +72,10 @@ pub(crate) enum Kind {
     Frac,
     Binomial,
     Root,
+    /// `\over`.
     Over,
+    /// `\choose`.
+    Choose,
     /// An accent, whose name goes into the symbol's.
     Accent(&'static str),
     Union,

@@ -9,7 +9,7 @@ pub(crate) struct Unit {
     /// Every word of it is known. Unknown words ("apples") never contradict another unit.
     pub(crate) recognised: bool,
     /// The plain letters it was written in, when they could also be a product of symbols.
-    pub(crate) letters: Option<Box<str>>,
+    pub(crate) letters: Option<SmallVec<[(u8, i8); 2]>>,
 }
 
 impl Unit {
@@ -47,6 +47,11 @@ impl Unit {
     /// True for an angle in degrees.
     pub(crate) fn is_degree(&self) -> bool {
         self.parts.as_slice() == [("degree", 1)]
+    }
+
+    /// True for an angle in radians.
+    pub(crate) fn is_radian(&self) -> bool {
+        self.parts.as_slice() == [("radian", 1)]
     }
 
     /// True for a percentage spelled as a word.
@@ -169,6 +174,9 @@ const UNITS: &[&[&str]] = &[
     &["ampere", "A", "amp", "amps", "amperes"],
     &["ohm", "ohms", "Ω"],
     &["coulomb", "coulombs"],
+    &["tesla", "T", "teslas"],
+    &["henry", "H", "henries"],
+    &["farad", "F", "farads"],
     &["kelvin", "K", "kelvins"],
     &["mole", "mol", "moles"],
     &["parsec", "pc", "parsecs"],
