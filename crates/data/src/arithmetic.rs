@@ -105,6 +105,9 @@ pub struct ArithmeticConfig {
     pub operations: Between,
     /// Operands, 0 to 1,000,000, each equally likely.
     pub operands: Between,
+    /// The first operand, where its range differs: short problems whose partial results are as large
+    /// as those of long ones.
+    pub first_operand: Option<Between>,
     /// Operations to choose from, `+`, `-`, `*`, each equally likely (name one twice to prefer it).
     pub operators: Vec<Operator>,
     /// Results are taken modulo this number, at least 2, which keeps them short. A convention of the
@@ -125,6 +128,7 @@ impl Default for ArithmeticConfig {
         Self {
             operations: Between { min: 1, max: 4 },
             operands: Between { min: 1, max: 9 },
+            first_operand: None,
             operators: vec![Operator::Add],
             modulus: None,
             non_negative: true,
@@ -254,13 +258,11 @@ impl ArithmeticConfig {
                 "a range inside 1 to 100",
             );
         }
-        let Between { min, max } = self.operands;
-        if min > max || max > OPERAND_LIMIT {
-            return setting(
-                "operands",
-                range(self.operands),
-                "a range inside 0 to 1000000",
-            );
+        let first = self.first_operand.map(|first| ("first_operand", first));
+        for (key, operands) in [("operands", self.operands)].into_iter().chain(first) {
+            if operands.min > operands.max || operands.max > OPERAND_LIMIT {
+                return setting(key, range(operands), "a range inside 0 to 1000000");
+            }
         }
         if self.operators.is_empty() {
             return setting("operators", "empty".into(), "a list of `+`, `-` and `*`");
@@ -279,7 +281,11 @@ impl ArithmeticConfig {
         let length = key.with(0).with(attempt / ATTEMPTS_OF_ONE_LENGTH);
         let operations = self.operations.draw(length);
         let key = key.with(1).with(attempt);
-        let terms = (0..=operations).map(|i| self.operands.draw(key.with(1).with(i)));
+        let range = |i| match self.first_operand {
+            Some(first) if i == 0 => first,
+            _ => self.operands,
+        };
+        let terms = (0..=operations).map(|i| range(i).draw(key.with(1).with(i)));
         let operators = (0..operations).map(|i| {
             let choice = key.with(2).with(i).below(self.operators.len() as u64);
             self.operators[choice as usize]

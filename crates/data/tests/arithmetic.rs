@@ -168,6 +168,13 @@ fn settings_out_of_range_are_named() {
         ),
         (
             ArithmeticConfig {
+                first_operand: Some(Between { min: 3, max: 2 }),
+                ..good.clone()
+            },
+            "first_operand",
+        ),
+        (
+            ArithmeticConfig {
                 operators: vec![],
                 ..good.clone()
             },
@@ -193,6 +200,22 @@ fn settings_out_of_range_are_named() {
             matches!(&error, ArithmeticError::Setting { key: found, .. } if *found == key),
             "{error}"
         );
+    }
+}
+
+#[test]
+fn the_first_operand_has_a_range_of_its_own() {
+    let config = ArithmeticConfig {
+        operations: Between { min: 1, max: 2 },
+        first_operand: Some(Between { min: 40, max: 60 }),
+        count: 50,
+        ..ArithmeticConfig::default()
+    };
+    for problem in config.generate(Split::Train).unwrap() {
+        let terms = problem.problem.trim_end_matches('=').split('+');
+        let terms: Vec<u64> = terms.map(|term| term.parse().unwrap()).collect();
+        assert!((40..=60).contains(&terms[0]), "{}", problem.problem);
+        assert!(terms[1..].iter().all(|term| (1..=9).contains(term)));
     }
 }
 
