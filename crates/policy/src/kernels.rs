@@ -5,10 +5,12 @@
 //! training therefore agree exactly on log-probs. (The order may differ between processors, because
 //! some have fused multiply-add and some do not.)
 
-pub mod attention;
+pub(crate) mod attention;
+pub(crate) mod buffers;
 pub mod elementwise;
 pub mod matmul;
 pub mod softmax;
+mod transpose;
 
 /// Compiles a function twice, once for AVX-512 and once for any processor, and picks at run time.
 macro_rules! multiversion {
@@ -73,19 +75,27 @@ pub fn level() -> Level {
 }
 
 /// A pointer that several tasks write through, each to elements no other task touches.
-#[derive(Clone, Copy)]
-pub(crate) struct Shared(pub(crate) *mut f32);
-// SAFETY: whoever makes one promises that tasks write disjoint elements.
-unsafe impl Send for Shared {}
-// SAFETY: as above.
-unsafe impl Sync for Shared {}
+pub(crate) struct Shared<T>(pub(crate) *mut T);
 
-impl Shared {
+impl<T> Clone for Shared<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for Shared<T> {}
+
+// SAFETY: whoever makes one promises that tasks write disjoint elements.
+unsafe impl<T: Send> Send for Shared<T> {}
+// SAFETY: as above.
+unsafe impl<T: Send> Sync for Shared<T> {}
+
+impl<T> Shared<T> {
     /// A pointer to the element at `index`.
     ///
     /// # Safety
     /// The element lies inside the buffer.
-    pub(crate) unsafe fn at(&self, index: usize) -> *mut f32 {
+    pub(crate) unsafe fn at(&self, index: usize) -> *mut T {
         // SAFETY: the caller's promise.
         unsafe { self.0.add(index) }
     }
@@ -95,8 +105,20 @@ impl Shared {
     /// # Safety
     /// The range lies inside the buffer, and no other task touches it while the slice lives.
     #[expect(clippy::mut_from_ref, reason = "disjointness is the caller's promise")]
-    pub(crate) unsafe fn slice(&self, start: usize, len: usize) -> &mut [f32] {
+    pub(crate) unsafe fn slice(&self, start: usize, len: usize) -> &mut [T] {
         // SAFETY: the caller's promise.
         unsafe { std::slice::from_raw_parts_mut(self.0.add(start), len) }
+    }
+}
+
+impl Shared<u32> {
+    /// As [`Shared::slice`], the words read as float32.
+    ///
+    /// # Safety
+    /// As [`Shared::slice`].
+    #[expect(clippy::mut_from_ref, reason = "disjointness is the caller's promise")]
+    pub(crate) unsafe fn floats(&self, start: usize, len: usize) -> &mut [f32] {
+        // SAFETY: the caller's promise; every word is a float32.
+        unsafe { std::slice::from_raw_parts_mut(self.0.add(start).cast(), len) }
     }
 }

@@ -1,125 +1,138 @@
 //! One transformer block over the rows of a micro-batch, forward and backward.
 
+use super::Decoder;
 use super::tree::{Rows, Segment};
-use super::{BlockWeights, Decoder, Linear};
+use super::weights::{BlockWeights, Linear};
 use crate::kernels::Shared;
-use crate::kernels::attention::{GradientRows, HeadRows, Scratch, attend, attend_backward};
+use crate::kernels::attention::{self, Blocks, Sight, Span};
+use crate::kernels::buffers::Buffer;
 use crate::kernels::elementwise::{
-    add, add_bias, add_bias_backward, rms_norm, rms_norm_backward, swiglu, swiglu_backward,
+    add_bias, add_bias_backward, add_rows, head_norms, head_norms_backward, rms_norm_backward,
+    swiglu, swiglu_backward,
 };
-use crate::kernels::matmul::{add_outer, matmul, matmul_add};
 use rayon::prelude::*;
 
 /// What the backward pass of a block needs; rebuilt from the block's input when it is not kept.
 pub(crate) struct Tape {
-    input: Vec<f32>,
-    normed: Vec<f32>,
+    input: Buffer,
+    /// q, k and v as attention sees them, `[rows, (heads + 2 * kv_heads) * head_dim]`.
+    qkv: Buffer,
     /// q and k before their head norm, if the model has one.
-    raw: Option<[Vec<f32>; 2]>,
-    query: Vec<f32>,
-    key: Vec<f32>,
-    value: Vec<f32>,
-    attended: Vec<f32>,
-    middle: Vec<f32>,
-    middle_normed: Vec<f32>,
-    gate: Vec<f32>,
-    up: Vec<f32>,
+    raw: Option<Buffer>,
+    attended: Buffer,
+    middle: Buffer,
+    gate_up: Buffer,
 }
 
-fn product(x: &[f32], linear: &Linear) -> Vec<f32> {
-    let rows = x.len() / linear.depth;
-    let mut y = vec![0.0; rows * linear.out];
-    matmul(x, linear.forward(), &mut y);
+impl Tape {
+    pub(crate) fn into_input(self) -> Buffer {
+        self.input
+    }
+}
+
+fn product(x: &[f32], linear: &Linear) -> Buffer {
+    let mut y = Buffer::take(x.len() / linear.depth * linear.out);
+    linear.apply(x, &mut y);
     y
 }
 
 impl Decoder {
-    /// q, k, v of normalised rows: projected, biased, head-normed, rotated to their positions. Also q
-    /// and k before the head norm.
-    #[expect(
-        clippy::type_complexity,
-        reason = "q, k, v and what the head norm started from"
-    )]
+    /// Bytes of a [`Tape`] of `rows` rows.
+    pub(crate) fn tape_bytes(&self, rows: usize) -> usize {
+        let (heads, config) = (self.heads(), &self.config);
+        let raw = if config.qk_norm { heads.row_width() } else { 0 };
+        let widths = 2 * config.hidden_size + heads.row_width() + raw + heads.query_width();
+        rows * (widths + 2 * config.intermediate_size) * size_of::<f32>()
+    }
+
+    /// q, k and v of a block's input (`[rows, hidden_size]`): normed, projected, biased, head-normed,
+    /// rotated to their positions. Also q and k before the head norm.
     pub(crate) fn project(
         &self,
         weights: &BlockWeights,
-        normed: &[f32],
+        input: &[f32],
         positions: &[usize],
-    ) -> (Vec<f32>, Vec<f32>, Vec<f32>, Option<[Vec<f32>; 2]>) {
-        let mut query = product(normed, &weights.query);
-        let mut key = product(normed, &weights.key);
-        let mut value = product(normed, &weights.value);
+    ) -> (Buffer, Option<Buffer>) {
+        let normed = self.normalise(input, &weights.input_norm);
+        let mut qkv = product(&normed, &weights.qkv);
+        let (stride, d) = (weights.qkv.out, self.config.head_dim);
         if let Some(biases) = &weights.biases {
-            for (x, bias) in [&mut query, &mut key, &mut value].into_iter().zip(biases) {
-                add_bias(x, &self.values[bias.clone()]);
-            }
+            let joined: Vec<f32> = biases
+                .iter()
+                .flat_map(|b| b.values.iter().copied())
+                .collect();
+            add_bias(&mut qkv, &joined);
         }
+        let heads = [self.config.heads, self.config.kv_heads];
+        let width = (heads[0] + heads[1]) * d;
         let raw = weights.head_norms.as_ref().map(|norms| {
-            let raw = [query.clone(), key.clone()];
-            for ((x, raw), norm) in [&mut query, &mut key].into_iter().zip(&raw).zip(norms) {
-                rms_norm(raw, &self.values[norm.clone()], self.epsilon(), x);
-            }
+            let mut raw = Buffer::take(positions.len() * width);
+            let norms = norms.each_ref().map(|norm| norm.values.as_slice());
+            head_norms(&mut qkv, stride, heads, norms, self.epsilon(), &mut raw);
             raw
         });
-        self.rotary
-            .rotate(&mut query, weights.query.out, positions, 1.0);
-        self.rotary
-            .rotate(&mut key, weights.key.out, positions, 1.0);
-        (query, key, value, raw)
+        self.rotary.rotate(&mut qkv, stride, width, positions, 1.0);
+        (qkv, raw)
     }
 
-    /// Adds the block's second half to `middle`: `middle + down(silu(gate) * up)` of its norm.
-    pub(crate) fn feed_forward(&self, weights: &BlockWeights, middle: &mut [f32]) -> [Vec<f32>; 3] {
-        let mut normed = vec![0.0; middle.len()];
-        rms_norm(
-            middle,
-            &self.values[weights.middle_norm.clone()],
-            self.epsilon(),
-            &mut normed,
-        );
-        let gate = product(&normed, &weights.gate);
-        let up = product(&normed, &weights.up);
-        let mut active = vec![0.0; gate.len()];
-        swiglu(&gate, &up, &mut active);
-        add(middle, &product(&active, &weights.down));
-        [normed, gate, up]
-    }
-
-    /// Runs block `index` on `input` (`[rows, hidden_size]`); returns its output and its tape.
-    pub(crate) fn block_forward(
+    /// `middle = input + attended * output projection`.
+    pub(crate) fn after_attention(
         &self,
-        index: usize,
-        rows: &Rows,
-        input: Vec<f32>,
-    ) -> (Vec<f32>, Tape) {
-        let weights = &self.blocks[index];
-        let mut normed = vec![0.0; input.len()];
-        rms_norm(
-            &input,
-            &self.values[weights.input_norm.clone()],
-            self.epsilon(),
-            &mut normed,
-        );
-        let (query, key, value, raw) = self.project(weights, &normed, &rows.positions);
-        let attended = self.attention(rows, &query, &key, &value);
-        let mut middle = input.clone();
-        add(&mut middle, &product(&attended, &weights.output));
-        let mut output = middle.clone();
-        let [middle_normed, gate, up] = self.feed_forward(weights, &mut output);
-        let tape = Tape {
+        weights: &BlockWeights,
+        input: &[f32],
+        attended: &[f32],
+    ) -> Buffer {
+        let mut middle = product(attended, &weights.output);
+        add_rows(&mut middle, input);
+        middle
+    }
+
+    /// Gate and up projections of the norm of `middle`.
+    pub(crate) fn gate_up(&self, weights: &BlockWeights, middle: &[f32]) -> Buffer {
+        product(
+            &self.normalise(middle, &weights.middle_norm),
+            &weights.gate_up,
+        )
+    }
+
+    /// The block's output: `middle + down(silu(gate) * up)`.
+    pub(crate) fn feed_forward(
+        &self,
+        weights: &BlockWeights,
+        middle: &[f32],
+        gate_up: &[f32],
+    ) -> Buffer {
+        let mut output = product(&self.active(gate_up), &weights.down);
+        add_rows(&mut output, middle);
+        output
+    }
+
+    fn active(&self, gate_up: &[f32]) -> Buffer {
+        let mut active = Buffer::take(gate_up.len() / 2);
+        swiglu(gate_up, self.config.intermediate_size, &mut active);
+        active
+    }
+
+    /// Block `index` on `input` (`[rows, hidden_size]`), up to what its backward pass needs.
+    pub(crate) fn block_tape(&self, index: usize, rows: &Rows, input: Buffer) -> Tape {
+        let weights = &self.weights.blocks[index];
+        let (qkv, raw) = self.project(weights, &input, &rows.positions);
+        let attended = self.attention(rows, &qkv);
+        let middle = self.after_attention(weights, &input, &attended);
+        let gate_up = self.gate_up(weights, &middle);
+        Tape {
             input,
-            normed,
+            qkv,
             raw,
-            query,
-            key,
-            value,
             attended,
             middle,
-            middle_normed,
-            gate,
-            up,
-        };
-        (output, tape)
+            gate_up,
+        }
+    }
+
+    /// The rest of the block's forward pass.
+    pub(crate) fn block_output(&self, index: usize, tape: &Tape) -> Buffer {
+        self.feed_forward(&self.weights.blocks[index], &tape.middle, &tape.gate_up)
     }
 
     /// Gradient of a block: takes the gradient of its output, returns that of its input, adds those of
@@ -129,211 +142,183 @@ impl Decoder {
         index: usize,
         rows: &Rows,
         tape: Tape,
-        doutput: Vec<f32>,
+        doutput: Buffer,
         gradient: &mut [f32],
-    ) -> Vec<f32> {
-        let weights = &self.blocks[index];
-        let Tape {
-            input,
-            normed,
-            raw,
-            mut query,
-            mut key,
-            value,
-            attended,
-            middle,
-            middle_normed,
-            mut gate,
-            mut up,
-        } = tape;
-        let epsilon = self.epsilon();
+    ) -> Buffer {
+        let weights = &self.weights.blocks[index];
+        let (epsilon, inner) = (self.epsilon(), self.config.intermediate_size);
+        let mut backward = |linear: &Linear, dy: &[f32], x: &[f32]| {
+            let mut dx = Buffer::take(x.len());
+            linear.backward(dy, x, gradient, &mut dx);
+            dx
+        };
         // Feed-forward half.
-        let mut active = vec![0.0; gate.len()];
-        swiglu(&gate, &up, &mut active);
-        let dactive = self.linear_backward(&weights.down, &doutput, &active, gradient);
-        swiglu_backward(&mut gate, &mut up, &dactive);
-        let mut dnormed = self.linear_backward(&weights.gate, &gate, &middle_normed, gradient);
-        self.linear_backward_into(&weights.up, &up, &middle_normed, gradient, &mut dnormed);
+        let active = self.active(&tape.gate_up);
+        let dactive = backward(&weights.down, &doutput, &active);
+        drop(active);
+        let mut dgate_up = tape.gate_up;
+        swiglu_backward(&mut dgate_up, inner, &dactive);
+        let normed = self.normalise(&tape.middle, &weights.middle_norm);
+        let dnormed = backward(&weights.gate_up, &dgate_up, &normed);
         let mut dmiddle = doutput;
-        let norm = &self.values[weights.middle_norm.clone()];
-        let dnorm = &mut gradient[weights.middle_norm.clone()];
-        rms_norm_backward(&middle, norm, epsilon, &dnormed, &mut dmiddle, dnorm);
+        let norm = &weights.middle_norm;
+        let dnorm = &mut gradient[norm.range.clone()];
+        rms_norm_backward(
+            &tape.middle,
+            &norm.values,
+            epsilon,
+            &dnormed,
+            &mut dmiddle,
+            dnorm,
+        );
         // Attention half.
-        let dattended = self.linear_backward(&weights.output, &dmiddle, &attended, gradient);
-        let [mut dquery, mut dkey, dvalue] =
-            self.attention_backward(rows, &query, &key, &value, &dattended);
+        let mut backward = |linear: &Linear, dy: &[f32], x: &[f32]| {
+            let mut dx = Buffer::take(x.len());
+            linear.backward(dy, x, gradient, &mut dx);
+            dx
+        };
+        let dattended = backward(&weights.output, &dmiddle, &tape.attended);
+        let mut dqkv = self.attention_backward(rows, &tape.qkv, &dattended);
+        let heads = [self.config.heads, self.config.kv_heads];
+        let (stride, width) = (
+            weights.qkv.out,
+            (heads[0] + heads[1]) * self.config.head_dim,
+        );
         self.rotary
-            .rotate(&mut dquery, weights.query.out, &rows.positions, -1.0);
-        self.rotary
-            .rotate(&mut dkey, weights.key.out, &rows.positions, -1.0);
-        if let (Some(norms), Some(raw)) = (&weights.head_norms, &raw) {
-            for ((d, raw), (norm, buffer)) in [&mut dquery, &mut dkey]
-                .into_iter()
-                .zip(raw)
-                .zip(norms.iter().zip([&mut query, &mut key]))
-            {
-                buffer.fill(0.0);
-                let dnorm = &mut gradient[norm.clone()];
-                rms_norm_backward(raw, &self.values[norm.clone()], epsilon, d, buffer, dnorm);
-                std::mem::swap(d, buffer);
+            .rotate(&mut dqkv, stride, width, &rows.positions, -1.0);
+        if let (Some(norms), Some(raw)) = (&weights.head_norms, &tape.raw) {
+            let mut dnorms = norms.each_ref().map(|norm| vec![0.0; norm.values.len()]);
+            let [dq, dk] = &mut dnorms;
+            let values = norms.each_ref().map(|norm| norm.values.as_slice());
+            head_norms_backward(raw, &mut dqkv, stride, heads, values, epsilon, [dq, dk]);
+            for (norm, dnorm) in norms.iter().zip(&dnorms) {
+                add_rows(&mut gradient[norm.range.clone()], dnorm);
             }
         }
         if let Some(biases) = &weights.biases {
-            for (d, bias) in [&dquery, &dkey, &dvalue].into_iter().zip(biases) {
-                add_bias_backward(d, &mut gradient[bias.clone()]);
+            let mut sums = vec![0.0; stride];
+            add_bias_backward(&dqkv, &mut sums);
+            let mut first = 0;
+            for bias in biases {
+                let len = bias.values.len();
+                add_rows(&mut gradient[bias.range.clone()], &sums[first..first + len]);
+                first += len;
             }
         }
-        let mut dnormed = self.linear_backward(&weights.query, &dquery, &normed, gradient);
-        self.linear_backward_into(&weights.key, &dkey, &normed, gradient, &mut dnormed);
-        self.linear_backward_into(&weights.value, &dvalue, &normed, gradient, &mut dnormed);
-        let norm = &self.values[weights.input_norm.clone()];
-        let dnorm = &mut gradient[weights.input_norm.clone()];
-        rms_norm_backward(&input, norm, epsilon, &dnormed, &mut dmiddle, dnorm);
+        let normed = self.normalise(&tape.input, &weights.input_norm);
+        let mut dnormed = Buffer::take(normed.len());
+        weights.qkv.backward(&dqkv, &normed, gradient, &mut dnormed);
+        let norm = &weights.input_norm;
+        let dnorm = &mut gradient[norm.range.clone()];
+        rms_norm_backward(
+            &tape.input,
+            &norm.values,
+            epsilon,
+            &dnormed,
+            &mut dmiddle,
+            dnorm,
+        );
         dmiddle
     }
 
-    fn linear_backward(
-        &self,
-        linear: &Linear,
-        dy: &[f32],
-        x: &[f32],
-        gradient: &mut [f32],
-    ) -> Vec<f32> {
-        let mut dx = vec![0.0; x.len()];
-        self.linear_backward_into(linear, dy, x, gradient, &mut dx);
-        dx
-    }
-
-    pub(crate) fn linear_backward_into(
-        &self,
-        linear: &Linear,
-        dy: &[f32],
-        x: &[f32],
-        gradient: &mut [f32],
-        dx: &mut [f32],
-    ) {
-        matmul_add(dy, linear.backward(&self.values), dx);
-        add_outer(
-            dy,
-            x,
-            x.len() / linear.depth,
-            &mut gradient[linear.range.clone()],
-        );
-    }
-
-    fn attention(&self, rows: &Rows, query: &[f32], key: &[f32], value: &[f32]) -> Vec<f32> {
-        let (heads, d, per_kv) = (
-            self.config.heads,
-            self.config.head_dim,
-            self.config.queries_per_kv(),
-        );
-        let kv_width = self.config.kv_heads * d;
-        let mut out = vec![0.0; query.len()];
-        let shared = Shared(out.as_mut_ptr());
+    /// Attention of every row over the trunk prefix and the own segment it sees.
+    fn attention(&self, rows: &Rows, qkv: &[f32]) -> Buffer {
+        let heads = self.heads();
+        let (stride, words) = (heads.row_width(), heads.block_words());
         let segments: Vec<Segment> = rows.groups.iter().flatten().copied().collect();
-        segments
-            .par_iter()
-            .for_each_init(Vec::new, |scratch, segment| {
-                for i in 0..segment.rows {
-                    let row = segment.first + i;
-                    for head in 0..heads {
-                        let offset = head / per_kv * d;
-                        let at = row * heads * d + head * d;
-                        // SAFETY: each (row, head) of the output is written once.
-                        let out = unsafe { shared.slice(at, d) };
-                        let keys = visible(segment, i, key, kv_width, offset);
-                        let values = visible(segment, i, value, kv_width, offset);
-                        attend(&query[at..at + d], keys, values, scratch, out);
-                    }
+        // Where each segment's blocks begin, in blocks of all key-value heads.
+        let count = |segment: &Segment| segment.rows.div_ceil(attention::BLOCK);
+        let mut starts = Vec::with_capacity(segments.len());
+        let mut blocks = 0;
+        for segment in &segments {
+            starts.push(blocks);
+            blocks += count(segment) * heads.kv_heads;
+        }
+        let mut packed = Buffer::take(blocks * words);
+        let shared = Shared(packed.as_mut_ptr());
+        let each = |index: usize| (index / heads.kv_heads, index % heads.kv_heads);
+        (0..segments.len() * heads.kv_heads)
+            .into_par_iter()
+            .for_each(|index| {
+                let (s, kv_head) = each(index);
+                let (segment, own) = (&segments[s], count(&segments[s]));
+                // SAFETY: each task writes the blocks of its segment and head.
+                let out = unsafe { shared.slice((starts[s] + kv_head * own) * words, own * words) };
+                attention::pack(
+                    heads,
+                    kv_head,
+                    &qkv[segment.first * stride..],
+                    segment.rows,
+                    out,
+                );
+            });
+        let packed = &packed;
+        let run = |s: usize, kv_head: usize| {
+            let own = count(&segments[s]);
+            let from = (starts[s] + kv_head * own) * words;
+            Blocks::Run(&packed[from..from + own * words], words)
+        };
+        // (segment, its group's trunk, first row within the segment).
+        let mut tasks = Vec::new();
+        let mut index = 0;
+        for group in &rows.groups {
+            let trunk = index;
+            for segment in group {
+                let firsts = (0..segment.rows).step_by(heads.rows_per_task());
+                tasks.extend(firsts.map(|first| (index, trunk, first)));
+                index += 1;
+            }
+        }
+        let mut out = Buffer::take(rows.positions.len() * heads.query_width());
+        let shared = Shared(out.as_mut_ptr());
+        (0..tasks.len() * heads.kv_heads)
+            .into_par_iter()
+            .for_each_init(Default::default, |scratch, index| {
+                let (task, kv_head) = each(index);
+                let (s, trunk, first) = tasks[task];
+                let segment = &segments[s];
+                let row = segment.first + first;
+                let sight = Sight {
+                    trunk: run(trunk, kv_head),
+                    fork: segment.fork,
+                    own: run(s, kv_head),
+                    before: first,
+                };
+                let count = heads.rows_per_task().min(segment.rows - first);
+                // SAFETY: each task writes one head of its own rows.
+                unsafe {
+                    let out = Shared(shared.at(row * heads.query_width()));
+                    let queries = &qkv[row * stride..];
+                    attention::sequence(heads, kv_head, queries, count, sight, scratch, out);
                 }
             });
         out
     }
 
-    fn attention_backward(
-        &self,
-        rows: &Rows,
-        query: &[f32],
-        key: &[f32],
-        value: &[f32],
-        dout: &[f32],
-    ) -> [Vec<f32>; 3] {
-        let (d, per_kv, kv_heads) = (
-            self.config.head_dim,
-            self.config.queries_per_kv(),
-            self.config.kv_heads,
-        );
-        let (width, kv_width) = (self.config.heads * d, kv_heads * d);
-        let (mut dquery, mut dkey, mut dvalue) = (
-            vec![0.0; query.len()],
-            vec![0.0; key.len()],
-            vec![0.0; value.len()],
-        );
-        let [shared_q, shared_k, shared_v] =
-            [&mut dquery, &mut dkey, &mut dvalue].map(|x| Shared(x.as_mut_ptr()));
-        let tasks: Vec<(usize, usize)> = (0..rows.groups.len())
-            .flat_map(|group| (0..kv_heads).map(move |head| (group, head)))
-            .collect();
-        tasks
-            .par_iter()
-            .for_each_init(Scratch::default, |scratch, &(group, kv_head)| {
-                let offset = kv_head * d;
-                for segment in &rows.groups[group] {
-                    for i in 0..segment.rows {
-                        let row = segment.first + i;
-                        let keys = visible(segment, i, key, kv_width, offset);
-                        let values = visible(segment, i, value, kv_width, offset);
-                        for head in kv_head * per_kv..(kv_head + 1) * per_kv {
-                            let at = row * width + head * d;
-                            // SAFETY: a task owns the key-value head's columns of its group's rows, and the
-                            // query heads that read it.
-                            let dq = unsafe { shared_q.slice(at, d) };
-                            let gradients = [shared_k, shared_v].map(|rows| GradientRows {
-                                rows,
-                                stride: kv_width,
-                                offset,
-                            });
-                            // SAFETY: as above; keys and values have one row for each row of the batch.
-                            unsafe {
-                                attend_backward(
-                                    &query[at..at + d],
-                                    [keys, values],
-                                    &dout[at..at + d],
-                                    scratch,
-                                    dq,
-                                    gradients,
-                                );
-                            }
-                        }
-                    }
+    /// Gradient of [`Decoder::attention`] by q, k and v.
+    fn attention_backward(&self, rows: &Rows, qkv: &[f32], dout: &[f32]) -> Buffer {
+        let heads = self.heads();
+        let mut dqkv = Buffer::take(qkv.len());
+        let shared = Shared(dqkv.as_mut_ptr());
+        (0..rows.groups.len() * heads.kv_heads)
+            .into_par_iter()
+            .with_max_len(1)
+            .for_each_init(Default::default, |scratch, index| {
+                let (group, kv_head) = (index / heads.kv_heads, index % heads.kv_heads);
+                let spans: Vec<Span> = rows.groups[group]
+                    .iter()
+                    .map(|segment| Span {
+                        first: segment.first,
+                        rows: segment.rows,
+                        fork: segment.fork,
+                    })
+                    .collect();
+                // SAFETY: a task owns the key-value head's columns of its group's rows, and those of
+                // the query heads that read it.
+                unsafe {
+                    attention::backward(heads, kv_head, &spans, qkv, dout, shared, scratch);
                 }
             });
-        [dquery, dkey, dvalue]
+        dqkv
     }
-}
-
-/// The rows that row `i` of a segment sees: the trunk up to the fork, then its own segment up to itself.
-fn visible<'a>(
-    segment: &Segment,
-    i: usize,
-    rows: &'a [f32],
-    stride: usize,
-    offset: usize,
-) -> [HeadRows<'a>; 2] {
-    [
-        HeadRows {
-            rows,
-            first: segment.trunk,
-            count: segment.fork,
-            stride,
-            offset,
-        },
-        HeadRows {
-            rows,
-            first: segment.first,
-            count: i + 1,
-            stride,
-            offset,
-        },
-    ]
 }

@@ -1,90 +1,16 @@
-//! Key-value caches of trunks and branches, and one token a branch.
+//! Prefill of trunks, and one token a branch.
 
-use super::Decoder;
-use crate::config::ModelConfig;
+use super::cache::{BranchCache, TrunkCache};
+use super::{Decoder, in_pool};
 use crate::kernels::Shared;
-use crate::kernels::attention::{HeadRows, attend};
-use crate::kernels::elementwise::{add, rms_norm};
+use crate::kernels::attention::{self, BranchQueries, Sight};
+use crate::kernels::buffers::Buffer;
 use crate::kernels::matmul::matmul;
 use rayon::prelude::*;
 
-/// Keys and values of one layer, row-major `[positions, kv_heads * head_dim]`.
-#[derive(Clone, Debug, Default)]
-struct LayerCache {
-    keys: Vec<f32>,
-    values: Vec<f32>,
-}
-
-/// A trunk's keys and values, computed once for all its branches and rounds.
-#[derive(Clone, Debug)]
-pub struct TrunkCache {
-    layers: Vec<LayerCache>,
-    hidden: Vec<f32>,
-    width: usize,
-    len: usize,
-}
-
-impl TrunkCache {
-    /// An empty trunk.
-    pub fn new(config: &ModelConfig) -> Self {
-        Self {
-            layers: vec![LayerCache::default(); config.layers],
-            hidden: Vec::new(),
-            width: config.hidden_size,
-            len: 0,
-        }
-    }
-
-    /// Tokens computed so far.
-    pub fn len(&self) -> usize {
-        self.len
-    }
-
-    /// Whether nothing is computed yet.
-    pub fn is_empty(&self) -> bool {
-        self.len == 0
-    }
-
-    /// Final normalised hidden state at `position` (below `len()`), `[hidden_size]`: it predicts the token
-    /// after it, so a branch that forks at f starts from `hidden(f - 1)`.
-    pub fn hidden(&self, position: usize) -> &[f32] {
-        &self.hidden[position * self.width..(position + 1) * self.width]
-    }
-}
-
-/// A branch's own keys and values.
-#[derive(Clone, Debug)]
-pub struct BranchCache {
-    layers: Vec<LayerCache>,
-    fork: usize,
-    len: usize,
-}
-
-impl BranchCache {
-    /// A branch without tokens that forks from its trunk at `fork`.
-    pub fn new(config: &ModelConfig, fork: usize) -> Self {
-        Self {
-            layers: vec![LayerCache::default(); config.layers],
-            fork,
-            len: 0,
-        }
-    }
-
-    /// Own tokens in the cache.
-    pub fn len(&self) -> usize {
-        self.len
-    }
-
-    /// Whether no own token is in the cache.
-    pub fn is_empty(&self) -> bool {
-        self.len == 0
-    }
-
-    /// Trunk tokens in front of it.
-    pub fn fork(&self) -> usize {
-        self.fork
-    }
-}
+/// Parameters of a model whose layers are so small that rows are shared out between threads once a
+/// step instead of once a product.
+const SMALL_MODEL: usize = 1 << 22;
 
 /// One branch's next input.
 pub struct DecodeRow<'a> {
@@ -99,143 +25,157 @@ pub struct DecodeRow<'a> {
 impl Decoder {
     /// Appends `tokens` to a trunk (prefill).
     pub fn extend_trunk(&self, trunk: &mut TrunkCache, tokens: &[u32]) {
-        if tokens.is_empty() {
-            return;
+        if !tokens.is_empty() {
+            in_pool(|| self.prefill(trunk, tokens));
         }
-        let (heads, d, per_kv) = (
-            self.config.heads,
-            self.config.head_dim,
-            self.config.queries_per_kv(),
-        );
-        let stride = self.config.kv_heads * d;
-        let positions: Vec<usize> = (trunk.len..trunk.len + tokens.len()).collect();
+    }
+
+    fn prefill(&self, trunk: &mut TrunkCache, tokens: &[u32]) {
+        let heads = self.heads();
+        let (stride, first) = (heads.row_width(), trunk.len);
+        let positions: Vec<usize> = (first..first + tokens.len()).collect();
+        trunk.pages.reserve(first + tokens.len());
         let mut hidden = self.embed(tokens);
-        for (weights, cache) in self.blocks.iter().zip(&mut trunk.layers) {
-            let mut normed = vec![0.0; hidden.len()];
-            rms_norm(
-                &hidden,
-                &self.values[weights.input_norm.clone()],
-                self.epsilon(),
-                &mut normed,
-            );
-            let (query, key, value, _) = self.project(weights, &normed, &positions);
-            cache.keys.extend_from_slice(&key);
-            cache.values.extend_from_slice(&value);
-            let mut attended = vec![0.0; query.len()];
-            attended
-                .par_chunks_mut(d)
-                .enumerate()
-                .with_min_len(heads)
-                .for_each_init(Vec::new, |scratch, (i, out)| {
-                    let (row, head) = (i / heads, i % heads);
-                    let offset = head / per_kv * d;
-                    let rows = |rows| {
-                        [
-                            HeadRows {
-                                rows,
-                                first: 0,
-                                count: 0,
-                                stride,
-                                offset,
-                            },
-                            HeadRows {
-                                rows,
-                                first: 0,
-                                count: positions[row] + 1,
-                                stride,
-                                offset,
-                            },
-                        ]
+        for (layer, weights) in self.weights.blocks.iter().enumerate() {
+            let (qkv, _) = self.project(weights, &hidden, &positions);
+            for (&position, row) in positions.iter().zip(qkv.chunks_exact(stride)) {
+                let (keys, values) = keys_and_values(row, heads.query_width());
+                trunk.pages.write(heads, layer, position, keys, values);
+            }
+            let mut attended = Buffer::take(tokens.len() * heads.query_width());
+            let shared = Shared(attended.as_mut_ptr());
+            let runs = tokens.len().div_ceil(heads.rows_per_task());
+            (0..runs * heads.kv_heads).into_par_iter().for_each_init(
+                Default::default,
+                |scratch, index| {
+                    let (run, kv_head) = (index / heads.kv_heads, index % heads.kv_heads);
+                    let row = run * heads.rows_per_task();
+                    let count = heads.rows_per_task().min(tokens.len() - row);
+                    let blocks = trunk.pages.blocks(heads, layer, kv_head);
+                    let sight = Sight {
+                        trunk: blocks,
+                        fork: 0,
+                        own: blocks,
+                        before: first + row,
                     };
-                    attend(
-                        &query[i * d..(i + 1) * d],
-                        rows(&cache.keys),
-                        rows(&cache.values),
-                        scratch,
-                        out,
-                    );
-                });
-            self.finish_block(weights, &attended, &mut hidden);
+                    // SAFETY: each task writes one head of its own rows.
+                    unsafe {
+                        let out = Shared(shared.at(row * heads.query_width()));
+                        let queries = &qkv[row * stride..];
+                        attention::sequence(heads, kv_head, queries, count, sight, scratch, out);
+                    }
+                },
+            );
+            let middle = self.after_attention(weights, &hidden, &attended);
+            let gate_up = self.gate_up(weights, &middle);
+            hidden = self.feed_forward(weights, &middle, &gate_up);
         }
-        trunk.hidden.extend_from_slice(&self.normalise(&hidden));
+        let normed = self.normalise(&hidden, &self.weights.final_norm);
+        trunk.hidden.extend_from_slice(&normed);
         trunk.len += tokens.len();
     }
 
     /// Runs one token of each branch; `hidden` becomes `[rows, hidden_size]`, final-normed: the states
     /// that predict each branch's next token.
     pub fn decode(&self, rows: &mut [DecodeRow<'_>], hidden: &mut Vec<f32>) {
-        let (heads, d, per_kv) = (
-            self.config.heads,
-            self.config.head_dim,
-            self.config.queries_per_kv(),
-        );
-        let stride = self.config.kv_heads * d;
+        let width = self.config.hidden_size;
+        hidden.resize(rows.len() * width, 0.0);
+        if self.weights.parameters() > SMALL_MODEL {
+            in_pool(|| self.decode_rows(rows, hidden));
+        } else {
+            // A row's bits do not depend on its company, so any cut will do.
+            let share = rows.len().div_ceil(rayon::current_num_threads()).max(1);
+            rows.par_chunks_mut(share)
+                .zip(hidden.par_chunks_mut(share * width))
+                .for_each(|(rows, hidden)| self.decode_rows(rows, hidden));
+        }
+    }
+
+    fn decode_rows(&self, rows: &mut [DecodeRow<'_>], hidden: &mut [f32]) {
+        let heads = self.heads();
+        let stride = heads.row_width();
         let tokens: Vec<u32> = rows.iter().map(|row| row.token).collect();
         let positions: Vec<usize> = rows
-            .iter()
-            .map(|row| row.branch.fork + row.branch.len)
+            .iter_mut()
+            .map(|row| {
+                row.branch.pages.reserve(row.branch.len + 1);
+                row.branch.fork + row.branch.len
+            })
             .collect();
+        let runs = runs(rows, heads.rows_per_task());
         let mut state = self.embed(&tokens);
-        for (layer, weights) in self.blocks.iter().enumerate() {
-            let mut normed = vec![0.0; state.len()];
-            rms_norm(
-                &state,
-                &self.values[weights.input_norm.clone()],
-                self.epsilon(),
-                &mut normed,
-            );
-            let (query, key, value, _) = self.project(weights, &normed, &positions);
-            let mut attended = vec![0.0; query.len()];
+        for (layer, weights) in self.weights.blocks.iter().enumerate() {
+            let (qkv, _) = self.project(weights, &state, &positions);
+            for (row, qkv) in rows.iter_mut().zip(qkv.chunks_exact(stride)) {
+                let (keys, values) = keys_and_values(qkv, heads.query_width());
+                let at = row.branch.len;
+                row.branch.pages.write(heads, layer, at, keys, values);
+            }
+            let mut attended = Buffer::take(rows.len() * heads.query_width());
             let shared = Shared(attended.as_mut_ptr());
-            rows.par_iter_mut()
-                .enumerate()
-                .with_min_len(4)
-                .for_each_init(Vec::new, |scratch, (i, row)| {
-                    let own = &mut row.branch.layers[layer];
-                    own.keys
-                        .extend_from_slice(&key[i * stride..(i + 1) * stride]);
-                    own.values
-                        .extend_from_slice(&value[i * stride..(i + 1) * stride]);
-                    let trunk = &row.trunk.layers[layer];
-                    for head in 0..heads {
-                        let offset = head / per_kv * d;
-                        let part = |rows, count| HeadRows {
-                            rows,
-                            first: 0,
-                            count,
-                            stride,
-                            offset,
-                        };
-                        let (fork, len) = (row.branch.fork, row.branch.len + 1);
-                        let at = (i * heads + head) * d;
-                        // SAFETY: each (row, head) is written by one task.
-                        let out = unsafe { shared.slice(at, d) };
-                        let keys = [part(&trunk.keys[..], fork), part(&own.keys[..], len)];
-                        let values = [part(&trunk.values[..], fork), part(&own.values[..], len)];
-                        attend(&query[at..at + d], keys, values, scratch, out);
-                    }
-                });
-            self.finish_block(weights, &attended, &mut state);
+            let rows = &*rows;
+            let work = |scratch: &mut _, index: usize| {
+                let (run, kv_head) = (&runs[index / heads.kv_heads], index % heads.kv_heads);
+                let seen: Vec<BranchQueries<'_>> = rows[run.clone()]
+                    .iter()
+                    .map(|row| BranchQueries {
+                        fork: row.branch.fork,
+                        own: row.branch.pages.blocks(heads, layer, kv_head),
+                        len: row.branch.len + 1,
+                    })
+                    .collect();
+                let trunk = rows[run.start].trunk.pages.blocks(heads, layer, kv_head);
+                let queries = &qkv[run.start * stride..];
+                // SAFETY: each task writes one head of its own rows.
+                unsafe {
+                    let out = Shared(shared.at(run.start * heads.query_width()));
+                    attention::branches(heads, kv_head, queries, trunk, &seen, scratch, out);
+                }
+            };
+            let tasks = runs.len() * heads.kv_heads;
+            if self.weights.parameters() > SMALL_MODEL {
+                let tasks = (0..tasks).into_par_iter().with_max_len(1);
+                tasks.for_each_init(Default::default, work);
+            } else {
+                let mut scratch = Default::default();
+                (0..tasks).for_each(|index| work(&mut scratch, index));
+            }
+            let middle = self.after_attention(weights, &state, &attended);
+            let gate_up = self.gate_up(weights, &middle);
+            state = self.feed_forward(weights, &middle, &gate_up);
         }
         for row in rows {
             row.branch.len += 1;
         }
-        *hidden = self.normalise(&state);
+        hidden.copy_from_slice(&self.normalise(&state, &self.weights.final_norm));
     }
 
     /// Logits of final-normed hidden states: `[rows, hidden_size]` to `[rows, vocab_size]`.
     pub fn logits(&self, hidden: &[f32], logits: &mut Vec<f32>) {
         let rows = hidden.len() / self.config.hidden_size;
-        logits.clear();
         logits.resize(rows * self.config.vocab_size, 0.0);
-        matmul(hidden, self.head.forward(), logits);
+        matmul(hidden, self.weights.head.forward(), logits);
     }
+}
 
-    /// Output projection, residual, feed-forward.
-    fn finish_block(&self, weights: &super::BlockWeights, attended: &[f32], state: &mut [f32]) {
-        let mut projected = vec![0.0; state.len()];
-        matmul(attended, weights.output.forward(), &mut projected);
-        add(state, &projected);
-        self.feed_forward(weights, state);
+/// The keys and the values in a row of q, k and v.
+fn keys_and_values(row: &[f32], query_width: usize) -> (&[f32], &[f32]) {
+    let rest = &row[query_width..];
+    rest.split_at(rest.len() / 2)
+}
+
+/// Neighbours of one trunk, at most `most` together.
+fn runs(rows: &[DecodeRow<'_>], most: usize) -> Vec<std::ops::Range<usize>> {
+    let mut runs = Vec::new();
+    let mut first = 0;
+    for chunk in rows.chunk_by(|a, b| std::ptr::eq(a.trunk, b.trunk)) {
+        let end = first + chunk.len();
+        runs.extend(
+            (first..end)
+                .step_by(most)
+                .map(|start| start..end.min(start + most)),
+        );
+        first = end;
     }
+    runs
 }

@@ -2,12 +2,15 @@
 //! that a tokens x vocabulary matrix never exists.
 
 use super::Decoder;
-use crate::kernels::matmul::matmul;
-use crate::kernels::softmax::{entropy, log_sum_exp, logits_gradient, scale_by_temperature};
+use crate::kernels::buffers::Buffer;
+use crate::kernels::elementwise::add;
+use crate::kernels::softmax::{log_sum_exp_and_entropy, logits_gradient, scale_by_temperature};
 use rayon::prelude::*;
 
-/// Rows whose logits exist at one time.
-const CHUNK: usize = 256;
+/// Logits that exist at one time (128 MiB); whole rows, at least [`LEAST_ROWS`].
+const LOGITS: usize = 1 << 25;
+/// Rows that make up for reading the output projection.
+const LEAST_ROWS: usize = 64;
 
 /// What one predicting row knows.
 struct RowScore {
@@ -87,13 +90,11 @@ impl Decoder {
                         scale_by_temperature(logits, temperature);
                     });
                 let inputs = gather(hidden, rows, width);
-                let mut dinputs = vec![0.0; inputs.len()];
-                self.linear_backward_into(&self.head, logits, &inputs, gradient, &mut dinputs);
+                let mut dinputs = Buffer::take(inputs.len());
+                let head = &self.weights.head;
+                head.backward(logits, &inputs, gradient, &mut dinputs);
                 for (&row, d) in rows.iter().zip(dinputs.chunks_exact(width)) {
-                    crate::kernels::elementwise::add(
-                        &mut dhidden[row * width..(row + 1) * width],
-                        d,
-                    );
+                    add(&mut dhidden[row * width..(row + 1) * width], d);
                 }
             },
         );
@@ -109,33 +110,28 @@ impl Decoder {
     ) {
         let (width, vocab) = (self.config.hidden_size, self.config.vocab_size);
         let mut first = 0;
-        let mut logits = Vec::new();
+        let most = (LOGITS / vocab).max(LEAST_ROWS);
         while first < targets.len() {
-            let mut rows: Vec<usize> = Vec::with_capacity(CHUNK);
+            let mut rows: Vec<usize> = Vec::new();
             let mut end = first;
-            while end < targets.len()
-                && (rows.len() < CHUNK || rows.last() == Some(&targets[end].0))
+            while end < targets.len() && (rows.len() < most || rows.last() == Some(&targets[end].0))
             {
                 if rows.last() != Some(&targets[end].0) {
                     rows.push(targets[end].0);
                 }
                 end += 1;
             }
-            logits.clear();
-            logits.resize(rows.len() * vocab, 0.0);
-            matmul(
-                &gather(hidden, &rows, width),
-                self.head.forward(),
-                &mut logits,
-            );
+            let inputs = gather(hidden, &rows, width);
+            let mut logits = Buffer::take(rows.len() * vocab);
+            self.weights.head.apply(&inputs, &mut logits);
             let scores: Vec<RowScore> = logits
                 .par_chunks_mut(vocab)
                 .map(|logits| {
                     scale_by_temperature(logits, temperature);
-                    let log_sum_exp = log_sum_exp(logits);
+                    let (log_sum_exp, entropy) = log_sum_exp_and_entropy(logits);
                     RowScore {
                         log_sum_exp,
-                        entropy: entropy(logits, log_sum_exp),
+                        entropy,
                     }
                 })
                 .collect();
@@ -145,9 +141,10 @@ impl Decoder {
     }
 }
 
-fn gather(hidden: &[f32], rows: &[usize], width: usize) -> Vec<f32> {
-    rows.iter()
-        .flat_map(|&row| &hidden[row * width..(row + 1) * width])
-        .copied()
-        .collect()
+fn gather(hidden: &[f32], rows: &[usize], width: usize) -> Buffer {
+    let mut out = Buffer::take(rows.len() * width);
+    for (&row, out) in rows.iter().zip(out.chunks_exact_mut(width)) {
+        out.copy_from_slice(&hidden[row * width..(row + 1) * width]);
+    }
+    out
 }

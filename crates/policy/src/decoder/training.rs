@@ -1,7 +1,9 @@
 //! The whole pass over a micro-batch of groups: scores of every predicted token, and gradients.
 
-use super::Decoder;
+use super::block::Tape;
 use super::tree::{Rows, TreeGroup};
+use super::{Decoder, in_pool};
+use crate::kernels::buffers::{self, Buffer};
 use crate::kernels::elementwise::{add, rms_norm_backward};
 
 /// Log-prob and entropy of every slot: group by group, the trunk's tokens beyond the prompt, then the
@@ -23,20 +25,44 @@ pub struct ScoreGradients {
     pub entropies: Vec<f32>,
 }
 
+/// What a block leaves for its backward pass.
+enum Kept {
+    Input(Buffer),
+    Tape(Tape),
+}
+
+/// A forward pass up to the scores.
+struct Forward {
+    rows: Rows,
+    kept: Vec<Kept>,
+    hidden: Buffer,
+    normed: Buffer,
+    scores: TokenScores,
+}
+
 impl Decoder {
     /// Log-probs and entropies of every slot, forward only.
     pub fn evaluate(&self, groups: &[TreeGroup<'_>], temperature: f32) -> TokenScores {
-        let rows = Rows::of(groups);
-        let mut hidden = self.embed(&rows.tokens);
-        for block in 0..self.blocks.len() {
-            hidden = self.block_forward(block, &rows, hidden).0;
-        }
-        self.scores(&rows, &self.normalise(&hidden), temperature)
+        let scores = in_pool(|| {
+            let rows = Rows::of(groups);
+            let mut hidden = self.embed(&rows.tokens);
+            for block in 0..self.weights.blocks.len() {
+                let tape = self.block_tape(block, &rows, hidden);
+                hidden = self.block_output(block, &tape);
+            }
+            let normed = self.normalise(&hidden, &self.weights.final_norm);
+            self.scores(&rows, &normed, temperature)
+        });
+        buffers::trim();
+        scores
     }
 
     /// Forward, `loss` (given the scores, returns their gradients), backward: adds the gradient of the
-    /// loss by every parameter to `gradient` (`[parameters]`). Each block's intermediates are rebuilt
-    /// from its input in the backward pass, so memory grows with layers x rows x hidden size.
+    /// loss by every parameter to `gradient` (`[parameters]`).
+    ///
+    /// Of each block the pass keeps its input, and for as many blocks as
+    /// [`Recompute`](super::Recompute) allows also what its backward pass needs (rows x (2 hidden + 2
+    /// query + 2 key-value + 2 intermediate widths) float32); the others run forward twice.
     ///
     /// # Errors
     /// Whatever `loss` returns; nothing has been added to `gradient` then.
@@ -47,18 +73,57 @@ impl Decoder {
         gradient: &mut [f32],
         loss: impl FnOnce(&TokenScores) -> Result<ScoreGradients, E>,
     ) -> Result<TokenScores, E> {
-        let rows = Rows::of(groups);
-        let mut inputs = Vec::with_capacity(self.blocks.len());
-        let mut hidden = self.embed(&rows.tokens);
-        for block in 0..self.blocks.len() {
-            let output = self.block_forward(block, &rows, hidden.clone()).0;
-            inputs.push(std::mem::replace(&mut hidden, output));
-        }
-        let normed = self.normalise(&hidden);
-        let scores = self.scores(&rows, &normed, temperature);
+        let mut forward = in_pool(|| self.forward(groups, temperature));
+        let scores = std::mem::take(&mut forward.scores);
         let slopes = loss(&scores)?;
+        in_pool(|| self.backward(forward, &slopes, temperature, gradient));
+        buffers::trim();
+        Ok(scores)
+    }
 
-        let mut dnormed = vec![0.0; hidden.len()];
+    fn forward(&self, groups: &[TreeGroup<'_>], temperature: f32) -> Forward {
+        let rows = Rows::of(groups);
+        let blocks = self.weights.blocks.len();
+        let bytes = self.tape_bytes(rows.tokens.len());
+        // The last blocks keep, because their intermediates are freed first.
+        let first_kept = blocks - self.options.recompute.kept(blocks, bytes);
+        let mut kept = Vec::with_capacity(blocks);
+        let mut hidden = self.embed(&rows.tokens);
+        for block in 0..blocks {
+            let tape = self.block_tape(block, &rows, hidden);
+            hidden = self.block_output(block, &tape);
+            kept.push(if block < first_kept {
+                Kept::Input(tape.into_input())
+            } else {
+                Kept::Tape(tape)
+            });
+        }
+        let normed = self.normalise(&hidden, &self.weights.final_norm);
+        let scores = self.scores(&rows, &normed, temperature);
+        Forward {
+            rows,
+            kept,
+            hidden,
+            normed,
+            scores,
+        }
+    }
+
+    fn backward(
+        &self,
+        forward: Forward,
+        slopes: &ScoreGradients,
+        temperature: f32,
+        gradient: &mut [f32],
+    ) {
+        let Forward {
+            rows,
+            kept,
+            hidden,
+            normed,
+            ..
+        } = forward;
+        let mut dnormed = Buffer::zeros(hidden.len());
         let slot_gradients = (slopes.logprobs.as_slice(), slopes.entropies.as_slice());
         self.score_backward(
             &normed,
@@ -68,23 +133,32 @@ impl Decoder {
             &mut dnormed,
             gradient,
         );
-        let mut dhidden = vec![0.0; hidden.len()];
-        let norm = &self.values[self.final_norm.clone()];
-        let dnorm = &mut gradient[self.final_norm.clone()];
-        rms_norm_backward(&hidden, norm, self.epsilon(), &dnormed, &mut dhidden, dnorm);
-        for (block, input) in inputs.into_iter().enumerate().rev() {
-            let tape = self.block_forward(block, &rows, input).1;
+        let mut dhidden = Buffer::zeros(hidden.len());
+        let norm = &self.weights.final_norm;
+        let dnorm = &mut gradient[norm.range.clone()];
+        rms_norm_backward(
+            &hidden,
+            &norm.values,
+            self.epsilon(),
+            &dnormed,
+            &mut dhidden,
+            dnorm,
+        );
+        for (block, kept) in kept.into_iter().enumerate().rev() {
+            let tape = match kept {
+                Kept::Input(input) => self.block_tape(block, &rows, input),
+                Kept::Tape(tape) => tape,
+            };
             dhidden = self.block_backward(block, &rows, tape, dhidden, gradient);
         }
         let width = self.config.hidden_size;
-        let table = &mut gradient[self.embedding.clone()];
+        let table = &mut gradient[self.weights.embedding_range.clone()];
         for (&token, d) in rows.tokens.iter().zip(dhidden.chunks_exact(width)) {
             let row = token as usize;
             if row < self.config.vocab_size {
                 add(&mut table[row * width..(row + 1) * width], d);
             }
         }
-        Ok(scores)
     }
 
     fn scores(&self, rows: &Rows, normed: &[f32], temperature: f32) -> TokenScores {

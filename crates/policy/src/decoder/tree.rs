@@ -46,8 +46,6 @@ pub(crate) struct Segment {
     pub(crate) first: usize,
     /// Rows.
     pub(crate) rows: usize,
-    /// First row of its trunk.
-    pub(crate) trunk: usize,
     /// Trunk rows it sees; 0 for a trunk itself.
     pub(crate) fork: usize,
 }
@@ -79,7 +77,6 @@ impl Rows {
             let mut segments = vec![Segment {
                 first: trunk,
                 rows: group.trunk.len(),
-                trunk,
                 fork: 0,
             }];
             for position in group.prompt_tokens..group.trunk.len() {
@@ -93,7 +90,6 @@ impl Rows {
                 segments.push(Segment {
                     first,
                     rows: inputs,
-                    trunk,
                     fork: branch.fork,
                 });
                 for (t, &token) in branch.tokens.iter().enumerate() {

@@ -1,160 +1,388 @@
-//! Attention of one query over a trunk's prefix and its own branch, forward and backward.
+//! Attention of blocks of queries over a trunk's prefix and their own branch, forward and backward.
 //!
-//! A query sees a list of key rows: first `trunk[..fork]`, then its own branch up to itself. Scores,
-//! softmax and the weighted sum run over that list in order, so the result depends neither on where
-//! the rows are stored (cache or packed batch) nor on how the list is cut. No tokens x tokens matrix
-//! exists: one row of scores at a time.
+//! A query sees a list of keys: first `trunk[..fork]`, then its own branch up to itself. Keys and values
+//! of one head lie in blocks of 32 positions ([`Blocks`]), in a cache or packed from a micro-batch; the
+//! queries of several rows and of all heads that share the key-value head are multiplied with a block at
+//! once. A query's numbers come from its own list alone: scores are sums over the head's width in order,
+//! the exponentials are summed in 16 lanes by place in the list, and the weighted values are added in
+//! the order of the list. So the bits depend neither on the company nor on where the list is cut into
+//! trunk and branch. Memory is one block of queries times the keys they see, never tokens x tokens.
 
-use super::elementwise::{add_scaled, dot};
-use super::softmax::softmax;
-use super::{Shared, multiversion};
+mod backward;
+mod forward;
 
-/// Key or value rows of one head: `rows` rows, `stride` elements apart, `offset` to the head.
-#[derive(Clone, Copy)]
-pub struct HeadRows<'a> {
-    /// The whole buffer, `[.., stride]`.
-    pub rows: &'a [f32],
-    /// First row.
-    pub first: usize,
-    /// Number of rows.
-    pub count: usize,
-    /// Elements from one row to the next.
-    pub stride: usize,
-    /// First element of the head within a row.
-    pub offset: usize,
+pub(crate) use backward::{Span, backward};
+pub(crate) use forward::{BranchQueries, branches, sequence};
+
+use super::buffers::Aligned;
+use super::matmul::float32::Tile;
+use super::multiversion;
+use super::softmax::{exp, total};
+use super::transpose::transpose_floats;
+
+/// Positions in a block.
+pub(crate) const BLOCK: usize = 32;
+/// Queries that one task multiplies with the keys: four tiles of 12.
+const QUERIES: usize = 48;
+
+/// Widths that attention works with.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Heads {
+    /// Key-value heads.
+    pub(crate) kv_heads: usize,
+    /// Query heads for each of them.
+    pub(crate) per_kv: usize,
+    /// Width of a head.
+    pub(crate) width: usize,
 }
 
-impl<'a> HeadRows<'a> {
-    #[inline(always)]
-    fn row(&self, i: usize, width: usize) -> &'a [f32] {
-        &self.rows[(self.first + i) * self.stride + self.offset..][..width]
+impl Heads {
+    /// Words of a block of keys (`[width][32]`) and values (`[32][width]`).
+    pub(crate) fn block_words(&self) -> usize {
+        2 * BLOCK * self.width
+    }
+
+    /// Elements of a row of queries.
+    pub(crate) fn query_width(&self) -> usize {
+        self.kv_heads * self.per_kv * self.width
+    }
+
+    /// Elements of a row of queries, keys and values.
+    pub(crate) fn row_width(&self) -> usize {
+        self.query_width() + 2 * self.kv_heads * self.width
+    }
+
+    /// First element of a key-value head's queries, key and value within such a row.
+    fn offsets(&self, kv_head: usize) -> [usize; 3] {
+        let keys = self.query_width() + kv_head * self.width;
+        [
+            kv_head * self.per_kv * self.width,
+            keys,
+            keys + self.kv_heads * self.width,
+        ]
+    }
+
+    /// Rows whose queries make up one task.
+    pub(crate) fn rows_per_task(&self) -> usize {
+        (QUERIES / self.per_kv).max(1)
+    }
+
+    fn scale(&self) -> f32 {
+        1.0 / (self.width as f32).sqrt()
     }
 }
 
-multiversion! {
-    fn scores(query: &[f32], keys: HeadRows<'_>, scale: f32, out: &mut [f32]) {
-        for (i, out) in out.iter_mut().enumerate() {
-            *out = dot(query, keys.row(i, query.len())) * scale;
+/// Keys and values of one head in blocks of 32 positions.
+#[derive(Clone, Copy)]
+pub(crate) enum Blocks<'a> {
+    /// Block after block, so many words apart.
+    Run(&'a [f32], usize),
+    /// Block i in page i, from the given word on.
+    Pages(&'a [Aligned], usize),
+}
+
+impl<'a> Blocks<'a> {
+    #[inline]
+    fn block(&self, index: usize) -> &'a [f32] {
+        match self {
+            Blocks::Run(words, stride) => &words[index * stride..],
+            Blocks::Pages(pages, offset) => &pages[index].floats()[*offset..],
         }
     }
 }
 
-multiversion! {
-    fn mix(weights: &[f32], values: HeadRows<'_>, out: &mut [f32]) {
-        let width = out.len();
-        for (i, &w) in weights.iter().enumerate() {
-            for (o, v) in out.iter_mut().zip(values.row(i, width)) {
-                *o += w * v;
+/// Writes the key and value of position `at` into its block.
+pub(crate) fn store(block: &mut [f32], at: usize, key: &[f32], value: &[f32]) {
+    let (keys, values) = block.split_at_mut(BLOCK * key.len());
+    for (k, &x) in key.iter().enumerate() {
+        keys[k * BLOCK + at] = x;
+    }
+    values[at * value.len()..][..value.len()].copy_from_slice(value);
+}
+
+/// Packs `rows` rows of one head (`stride` apart from `first` on) as `[width][32]`, block by block.
+fn pack_across(
+    rows: &[f32],
+    stride: usize,
+    count: usize,
+    width: usize,
+    out: &mut [f32],
+    block: usize,
+) {
+    for (i, start) in (0..count).step_by(BLOCK).enumerate() {
+        let size = [BLOCK.min(count - start), width];
+        transpose_floats(
+            &rows[start * stride..],
+            stride,
+            size,
+            &mut out[i * block..],
+            BLOCK,
+        );
+    }
+}
+
+/// Copies `rows` rows of one head as `[32][width]`, block by block.
+fn pack_along(
+    rows: &[f32],
+    stride: usize,
+    count: usize,
+    width: usize,
+    out: &mut [f32],
+    block: usize,
+) {
+    for i in 0..count {
+        let at = i / BLOCK * block + i % BLOCK * width;
+        out[at..at + width].copy_from_slice(&rows[i * stride..][..width]);
+    }
+}
+
+/// Packs keys and values of one head of `count` rows of q, k and v.
+pub(crate) fn pack(heads: Heads, kv_head: usize, rows: &[f32], count: usize, out: &mut [f32]) {
+    if count == 0 {
+        return;
+    }
+    let (stride, width, block) = (heads.row_width(), heads.width, heads.block_words());
+    let [_, key, value] = heads.offsets(kv_head);
+    pack_across(&rows[key..], stride, count, width, out, block);
+    pack_along(
+        &rows[value..],
+        stride,
+        count,
+        width,
+        &mut out[BLOCK * width..],
+        block,
+    );
+}
+
+/// Collects the queries of rows, `[rows * per_kv, width]`, multiplied by the softmax scale.
+fn gather_queries(
+    heads: Heads,
+    kv_head: usize,
+    rows: &[f32],
+    stride: usize,
+    count: usize,
+    out: &mut Vec<f32>,
+) {
+    let own = heads.per_kv * heads.width;
+    let (first, scale) = (kv_head * own, heads.scale());
+    out.clear();
+    for i in 0..count {
+        let row = &rows[i * stride + first..][..own];
+        out.extend(row.iter().map(|x| x * scale));
+    }
+}
+
+/// `out[i][j] = left[i] . keys[j]` for `count` keys held as `[width][32]` at the start of each block.
+///
+/// `left` is `[rows, width]`; rows of `out` are `stride` apart.
+fn scores(
+    left: &[f32],
+    width: usize,
+    blocks: Blocks<'_>,
+    first: usize,
+    count: usize,
+    out: &mut [f32],
+    stride: usize,
+) {
+    let rows = left.len() / width;
+    for start in (0..count).step_by(BLOCK) {
+        let columns = BLOCK.min(count - start);
+        let block = &blocks.block(start / BLOCK)[first..first + BLOCK * width];
+        let out = &mut out[start..];
+        debug_assert!((rows - 1) * stride + columns <= out.len());
+        // SAFETY: `left` and the block are as large as the sizes say, and so is `out`.
+        unsafe {
+            Tile {
+                a: left.as_ptr(),
+                a_strides: [width, 1],
+                b: block.as_ptr(),
+                b_stride: BLOCK,
+                c: out.as_mut_ptr(),
+                c_stride: stride,
+                depth: width,
+                rows,
+                columns,
+                accumulate: false,
+            }
+            .run();
+        }
+    }
+}
+
+/// `out[i] += sum over j of weights[i][j] * rows[j]` for `count` rows held as `[32][width]` from word
+/// `first` of each block on; rows of `weights` are `stride` apart, `out` is `[rows, width]`.
+fn mix(
+    weights: &[f32],
+    stride: usize,
+    blocks: Blocks<'_>,
+    first: usize,
+    count: usize,
+    width: usize,
+    out: &mut [f32],
+) {
+    let rows = out.len() / width;
+    for start in (0..count).step_by(BLOCK) {
+        let depth = BLOCK.min(count - start);
+        let block = &blocks.block(start / BLOCK)[first..first + BLOCK * width];
+        debug_assert!((rows - 1) * stride + start + depth <= weights.len());
+        for column in (0..width).step_by(BLOCK) {
+            // SAFETY: weights, block and `out` are as large as the sizes say.
+            unsafe {
+                Tile {
+                    a: weights[start..].as_ptr(),
+                    a_strides: [stride, 1],
+                    b: block[column..].as_ptr(),
+                    b_stride: width,
+                    c: out[column..].as_mut_ptr(),
+                    c_stride: width,
+                    depth,
+                    rows,
+                    columns: BLOCK.min(width - column),
+                    accumulate: true,
+                }
+                .run();
             }
         }
     }
 }
 
-/// Attention weights of one query, into `weights` (resized to the number of keys).
-fn attention_weights(query: &[f32], keys: [HeadRows<'_>; 2], weights: &mut Vec<f32>) {
-    let scale = 1.0 / (query.len() as f32).sqrt();
-    weights.clear();
-    weights.resize(keys[0].count + keys[1].count, 0.0);
-    let (first, second) = weights.split_at_mut(keys[0].count);
-    scores(query, keys[0], scale, first);
-    scores(query, keys[1], scale, second);
-    softmax(weights);
-}
-
-/// Output of one query head: `out` (`[head_dim]`) is overwritten; `weights` is scratch.
-pub fn attend(
-    query: &[f32],
-    keys: [HeadRows<'_>; 2],
-    values: [HeadRows<'_>; 2],
-    weights: &mut Vec<f32>,
-    out: &mut [f32],
-) {
-    attention_weights(query, keys, weights);
-    out.fill(0.0);
-    let (first, second) = weights.split_at(keys[0].count);
-    mix(first, values[0], out);
-    mix(second, values[1], out);
-}
-
-/// Scratch of [`attend_backward`].
-#[derive(Default)]
-pub struct Scratch {
-    weights: Vec<f32>,
-    slopes: Vec<f32>,
-}
-
-/// Where the gradients of keys or values go: rows laid out like those of [`HeadRows`], writable.
-#[derive(Clone, Copy)]
-pub(crate) struct GradientRows {
-    /// The whole buffer.
-    pub(crate) rows: Shared,
-    /// Elements from one row to the next.
-    pub(crate) stride: usize,
-    /// First element of the head within a row.
-    pub(crate) offset: usize,
-}
-
-impl GradientRows {
-    /// # Safety
-    /// The calling task alone touches this head's columns of this row.
-    #[inline(always)]
-    #[expect(clippy::mut_from_ref, reason = "disjointness is the caller's promise")]
-    unsafe fn row(&self, row: usize, width: usize) -> &mut [f32] {
-        // SAFETY: the caller's promise.
-        unsafe { self.rows.slice(row * self.stride + self.offset, width) }
-    }
-}
-
-/// Gradient of [`attend`] for one query head: overwrites `dquery` and adds to the rows of `dkeys` and
-/// `dvalues` of every key seen.
-///
-/// # Safety
-/// The calling task alone touches the head's columns of those rows, and they lie in the buffers.
-pub(crate) unsafe fn attend_backward(
-    query: &[f32],
-    keys_and_values: [[HeadRows<'_>; 2]; 2],
-    dout: &[f32],
-    scratch: &mut Scratch,
-    dquery: &mut [f32],
-    gradients: [GradientRows; 2],
-) {
-    let [keys, values] = keys_and_values;
-    attention_weights(query, keys, &mut scratch.weights);
-    let trunk = keys[0].count;
-    let Scratch { weights, slopes } = scratch;
-    slopes.clear();
-    slopes.resize(weights.len(), 0.0);
-    dquery.fill(0.0);
-    scores(dout, values[0], 1.0, &mut slopes[..trunk]);
-    scores(dout, values[1], 1.0, &mut slopes[trunk..]);
-    score_slopes(weights, slopes, 1.0 / (query.len() as f32).sqrt());
-    for (part, range) in [(0, 0..trunk), (1, trunk..weights.len())] {
-        let coefficients = [&slopes[range.clone()], &weights[range]];
-        spread(coefficients, query, keys[part], dout, dquery, gradients);
-    }
-}
-
 multiversion! {
-    /// Turns the derivatives by the attention weights into derivatives by the scaled dot products.
-    fn score_slopes(weights: &[f32], slopes: &mut [f32], scale: f32) {
-        let mean = dot(weights, slopes);
-        for (slope, weight) in slopes.iter_mut().zip(weights) {
-            *slope = weight * (*slope - mean) * scale;
+    /// Softmax in place over a row that is held in two parts.
+    ///
+    /// The sum of exponentials runs in 16 lanes by place in the whole row, so the bits are those of the
+    /// same row held in one part.
+    pub(crate) fn softmax_of_parts(first: &mut [f32], second: &mut [f32]) {
+        let largest = [&*first, &*second].into_iter().fold(f32::NEG_INFINITY, |m, part| {
+            let chunks = part.chunks_exact(16);
+            let mut lanes = [m; 16];
+            let rest = chunks.remainder();
+            for chunk in chunks {
+                for (lane, &v) in lanes.iter_mut().zip(chunk) {
+                    *lane = if v > *lane { v } else { *lane };
+                }
+            }
+            lanes.iter().chain(rest).fold(m, |m, &v| if v > m { v } else { m })
+        });
+        let mut sum = [0.0f32; 16];
+        let (first_whole, first_rest) = first.as_chunks_mut::<16>();
+        add_exponentials(first_whole, largest, &mut sum);
+        // The lanes that the first part leaves open are the start of the second part.
+        let taken = first_rest.len();
+        let split = if taken == 0 { 0 } else { second.len().min(16 - taken) };
+        let (second_start, second) = second.split_at_mut(split);
+        let mut joint = [f32::NEG_INFINITY; 16];
+        joint[..taken].copy_from_slice(first_rest);
+        joint[taken..taken + split].copy_from_slice(second_start);
+        add_exponentials(std::slice::from_mut(&mut joint), largest, &mut sum);
+        first_rest.copy_from_slice(&joint[..taken]);
+        second_start.copy_from_slice(&joint[taken..taken + split]);
+        let (second_whole, second_rest) = second.as_chunks_mut::<16>();
+        add_exponentials(second_whole, largest, &mut sum);
+        let mut last = [f32::NEG_INFINITY; 16];
+        last[..second_rest.len()].copy_from_slice(second_rest);
+        add_exponentials(std::slice::from_mut(&mut last), largest, &mut sum);
+        second_rest.copy_from_slice(&last[..second_rest.len()]);
+        let inverse = 1.0 / total(sum);
+        for v in first_whole.as_flattened_mut() {
+            *v *= inverse;
+        }
+        for v in second_whole.as_flattened_mut() {
+            *v *= inverse;
+        }
+        for v in first_rest.iter_mut().chain(second_start).chain(second_rest) {
+            *v *= inverse;
         }
     }
 }
 
-multiversion! {
-    /// Adds one query's share to its own gradient and to those of the keys and values it sees.
-    fn spread(coefficients: [&[f32]; 2], query: &[f32], keys: HeadRows<'_>, dout: &[f32], dquery: &mut [f32], gradients: [GradientRows; 2]) {
-        let width = query.len();
-        for (i, (&slope, &weight)) in coefficients[0].iter().zip(coefficients[1]).enumerate() {
-            // SAFETY: the promise made to `attend_backward`, which alone calls this.
-            let (dkey, dvalue) =
-                unsafe { (gradients[0].row(keys.first + i, width), gradients[1].row(keys.first + i, width)) };
-            add_scaled(dquery, slope, keys.row(i, width));
-            add_scaled(dkey, slope, query);
-            add_scaled(dvalue, weight, dout);
+/// Replaces each value by its exponential below `largest` and adds it to its lane.
+#[inline(always)]
+fn add_exponentials(chunks: &mut [[f32; 16]], largest: f32, sum: &mut [f32; 16]) {
+    for chunk in chunks {
+        for (lane, v) in sum.iter_mut().zip(chunk) {
+            *v = exp(*v - largest);
+            *lane += *v;
+        }
+    }
+}
+
+/// Attention weights of a block of queries of one sequence: trunk part and own part.
+#[derive(Default)]
+struct Weights {
+    trunk: Vec<f32>,
+    own: Vec<f32>,
+}
+
+/// What the rows of one sequence see.
+#[derive(Clone, Copy)]
+pub(crate) struct Sight<'a> {
+    /// The trunk's blocks, of which the first `fork` positions are seen.
+    pub(crate) trunk: Blocks<'a>,
+    pub(crate) fork: usize,
+    /// The sequence's own blocks; row i sees its positions up to `before + i`.
+    pub(crate) own: Blocks<'a>,
+    pub(crate) before: usize,
+}
+
+impl Sight<'_> {
+    /// Own positions that the last of `rows` rows sees.
+    fn reach(&self, rows: usize) -> usize {
+        self.before + rows
+    }
+}
+
+impl Weights {
+    /// Scores and softmax of `queries` (`[rows * per_kv, width]`, scaled); weights of positions that a
+    /// query does not see are 0.
+    fn compute(&mut self, heads: Heads, queries: &[f32], rows: usize, sight: Sight<'_>) {
+        let (fork, reach) = (sight.fork, sight.reach(rows));
+        self.trunk.resize(rows * heads.per_kv * fork, 0.0);
+        self.own.resize(rows * heads.per_kv * reach, 0.0);
+        scores(
+            queries,
+            heads.width,
+            sight.trunk,
+            0,
+            fork,
+            &mut self.trunk,
+            fork,
+        );
+        scores(
+            queries,
+            heads.width,
+            sight.own,
+            0,
+            reach,
+            &mut self.own,
+            reach,
+        );
+        for i in 0..rows * heads.per_kv {
+            let own = &mut self.own[i * reach..(i + 1) * reach];
+            let (seen, hidden) = own.split_at_mut(sight.before + i / heads.per_kv + 1);
+            softmax_of_parts(&mut self.trunk[i * fork..(i + 1) * fork], seen);
+            hidden.fill(0.0);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn softmax_has_the_same_bits_wherever_the_row_is_cut() {
+        let row: Vec<f32> = (0..75)
+            .map(|i| ((i * 37) % 50) as f32 * 0.17 - 3.0)
+            .collect();
+        for len in [1, 5, 16, 40, 75] {
+            let mut whole = row[..len].to_vec();
+            softmax_of_parts(&mut [], &mut whole);
+            assert!((whole.iter().sum::<f32>() - 1.0).abs() < 1e-6);
+            for cut in 0..=len {
+                let (mut first, mut second) = (row[..cut].to_vec(), row[cut..len].to_vec());
+                softmax_of_parts(&mut first, &mut second);
+                assert_eq!([first, second].concat(), whole, "{len} cut at {cut}");
+            }
         }
     }
 }

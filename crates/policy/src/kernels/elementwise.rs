@@ -59,7 +59,7 @@ pub fn rms_norm(x: &[f32], weight: &[f32], epsilon: f32, y: &mut [f32]) {
 }
 
 multiversion! {
-    fn norm_row_backward(x: &[f32], weight: &[f32], epsilon: f32, dy: &[f32], dx: &mut [f32]) {
+    fn norm_row_backward(x: &[f32], weight: &[f32], epsilon: f32, dy: &[f32], dx: &mut [f32], dweight: &mut [f32]) {
         let (mut square, mut along) = ([0.0f32; 16], [0.0f32; 16]);
         for ((x, w), dy) in x.chunks(16).zip(weight.chunks(16)).zip(dy.chunks(16)) {
             for (l, ((x, w), dy)) in x.iter().zip(w).zip(dy).enumerate() {
@@ -70,9 +70,40 @@ multiversion! {
         let width = x.len() as f32;
         let inverse = 1.0 / (total(square) / width + epsilon).sqrt();
         let slope = total(along) * inverse * inverse * inverse / width;
-        for (((dx, x), w), dy) in dx.iter_mut().zip(x).zip(weight).zip(dy) {
+        for ((((dx, dw), x), w), dy) in dx.iter_mut().zip(dweight).zip(x).zip(weight).zip(dy) {
             *dx += dy * w * inverse - x * slope;
+            *dw += dy * x * inverse;
         }
+    }
+}
+
+/// Rows whose shares of a weight's gradient are summed before they join those of other rows: part of
+/// the order of the sum, whatever the number of threads.
+const ROWS_PER_SUM: usize = 64;
+
+/// Calls `work(first row, rows' elements of d, sum)` for blocks of rows of width `width`, and adds each
+/// block's `sum` (`[dweight.len()]`, starts at zero) to `dweight` in the order of blocks.
+fn summed_rows(
+    d: &mut [f32],
+    width: usize,
+    dweight: &mut [f32],
+    work: impl Fn(usize, &mut [f32], &mut [f32]) + Sync,
+) {
+    let len = dweight.len();
+    let block = |(i, d): (usize, &mut [f32])| {
+        let mut sum = vec![0.0; len];
+        work(i * ROWS_PER_SUM, d, &mut sum);
+        sum
+    };
+    let sums: Vec<Vec<f32>> = if d.len() < SERIAL_ELEMENTS {
+        let blocks = d.chunks_mut(width * ROWS_PER_SUM).enumerate();
+        blocks.map(block).collect()
+    } else {
+        let blocks = d.par_chunks_mut(width * ROWS_PER_SUM).enumerate();
+        blocks.map(block).collect()
+    };
+    for sum in sums {
+        add(dweight, &sum);
     }
 }
 
@@ -86,22 +117,78 @@ pub fn rms_norm_backward(
     dweight: &mut [f32],
 ) {
     let width = weight.len();
-    each_row(dx, width, |i, dx| {
-        let at = i * width..(i + 1) * width;
-        norm_row_backward(&x[at.clone()], weight, epsilon, &dy[at], dx);
+    summed_rows(dx, width, dweight, |first, dx, dweight| {
+        for (i, dx) in dx.chunks_exact_mut(width).enumerate() {
+            let at = (first + i) * width..(first + i + 1) * width;
+            norm_row_backward(&x[at.clone()], weight, epsilon, &dy[at], dx, dweight);
+        }
     });
-    norm_weight_backward(x, epsilon, dy, dweight);
 }
 
-multiversion! {
-    fn norm_weight_backward(x: &[f32], epsilon: f32, dy: &[f32], dweight: &mut [f32]) {
-        let width = dweight.len();
-        for (x, dy) in x.chunks_exact(width).zip(dy.chunks_exact(width)) {
-            let inverse = 1.0 / (dot(x, x) / width as f32 + epsilon).sqrt();
-            for ((dw, x), dy) in dweight.iter_mut().zip(x).zip(dy) {
-                *dw += dy * x * inverse;
+/// RMS norm of each head at the start of each row of `x` (`[rows, stride]`), in place: `heads[i]` heads
+/// in a row use `weights[i]` (`[head width]`). What they were is written to `raw`
+/// (`[rows, heads' elements]`).
+pub(crate) fn head_norms(
+    x: &mut [f32],
+    stride: usize,
+    heads: [usize; 2],
+    weights: [&[f32]; 2],
+    epsilon: f32,
+    raw: &mut [f32],
+) {
+    let width = (heads[0] + heads[1]) * weights[0].len();
+    let shared = Shared(x.as_mut_ptr());
+    each_row(raw, width, |i, raw| {
+        // SAFETY: row i of `x` belongs to this call alone.
+        let row = unsafe { shared.slice(i * stride, width) };
+        raw.copy_from_slice(row);
+        for ((head, raw), weight) in each_head(row, heads, weights[0].len())
+            .zip(raw.chunks_exact(weights[0].len()))
+            .map(|((which, head), raw)| ((head, raw), weights[which]))
+        {
+            norm_row(raw, weight, epsilon, head);
+        }
+    });
+}
+
+fn each_head(
+    row: &mut [f32],
+    heads: [usize; 2],
+    width: usize,
+) -> impl Iterator<Item = (usize, &mut [f32])> {
+    row.chunks_exact_mut(width)
+        .enumerate()
+        .map(move |(i, head)| (usize::from(i >= heads[0]), head))
+}
+
+/// Gradient of [`head_norms`], in place on `d` (`[rows, stride]`); adds to `dweights`.
+pub(crate) fn head_norms_backward(
+    raw: &[f32],
+    d: &mut [f32],
+    stride: usize,
+    heads: [usize; 2],
+    weights: [&[f32]; 2],
+    epsilon: f32,
+    dweights: [&mut [f32]; 2],
+) {
+    let one = weights[0].len();
+    let width = (heads[0] + heads[1]) * one;
+    let mut both = vec![0.0; 2 * one];
+    summed_rows(d, stride, &mut both, |first, d, sums| {
+        let mut dhead = vec![0.0; one];
+        for (i, row) in d.chunks_exact_mut(stride).enumerate() {
+            let raw = &raw[(first + i) * width..(first + i + 1) * width];
+            let heads = each_head(&mut row[..width], heads, one).zip(raw.chunks_exact(one));
+            for ((which, head), raw) in heads {
+                dhead.fill(0.0);
+                let sum = &mut sums[which * one..(which + 1) * one];
+                norm_row_backward(raw, weights[which], epsilon, head, &mut dhead, sum);
+                head.copy_from_slice(&dhead);
             }
         }
+    });
+    for (dweight, sum) in dweights.into_iter().zip(both.chunks_exact(one)) {
+        add(dweight, sum);
     }
 }
 
@@ -131,22 +218,37 @@ impl Rotary {
         self.cosines.len() / self.half.max(1)
     }
 
-    /// Rotates each head of each row of `x` (`[rows, heads * head_dim]`, halves paired as in Hugging
-    /// Face) to its position; `sign` 1 forward, -1 backward (the inverse rotation).
-    pub fn rotate(&self, x: &mut [f32], width: usize, positions: &[usize], sign: f32) {
+    /// Rotates the heads in the first `width` elements of each row of `x` (`[rows, stride]`, halves of a
+    /// head paired as in Hugging Face) to the row's position; `sign` 1 forward, -1 backward (the inverse
+    /// rotation).
+    pub fn rotate(
+        &self,
+        x: &mut [f32],
+        stride: usize,
+        width: usize,
+        positions: &[usize],
+        sign: f32,
+    ) {
         let half = self.half;
-        each_row(x, width, |i, row| {
+        each_row(x, stride, |i, row| {
             let at = positions[i] * half;
             let (cosines, sines) = (&self.cosines[at..at + half], &self.sines[at..at + half]);
-            for head in row.chunks_exact_mut(2 * half) {
-                let (low, high) = head.split_at_mut(half);
-                for (((a, b), &c), &s) in low.iter_mut().zip(high).zip(cosines).zip(sines) {
-                    let (x, y) = (*a, *b);
-                    *a = x * c - y * (s * sign);
-                    *b = y * c + x * (s * sign);
-                }
-            }
+            rotate_row(&mut row[..width], cosines, sines, sign);
         });
+    }
+}
+
+multiversion! {
+    fn rotate_row(row: &mut [f32], cosines: &[f32], sines: &[f32], sign: f32) {
+        let half = cosines.len();
+        for head in row.chunks_exact_mut(2 * half) {
+            let (low, high) = head.split_at_mut(half);
+            for (((a, b), &c), &s) in low.iter_mut().zip(high).zip(cosines).zip(sines) {
+                let (x, y) = (*a, *b);
+                *a = x * c - y * (s * sign);
+                *b = y * c + x * (s * sign);
+            }
+        }
     }
 }
 
@@ -158,12 +260,12 @@ multiversion! {
     }
 }
 
-/// `out = silu(gate) * up`, element by element.
-pub fn swiglu(gate: &[f32], up: &[f32], out: &mut [f32]) {
-    const BLOCK: usize = 4096;
-    each_row(out, BLOCK, |i, out| {
-        let at = i * BLOCK..i * BLOCK + out.len();
-        swiglu_row(&gate[at.clone()], &up[at], out);
+/// `out = silu(gate) * up`: a row of `gate_up` is `width` gates, then as many ups; `out` is
+/// `[rows, width]`.
+pub fn swiglu(gate_up: &[f32], width: usize, out: &mut [f32]) {
+    each_row(out, width, |i, out| {
+        let (gate, up) = gate_up[2 * i * width..2 * (i + 1) * width].split_at(width);
+        swiglu_row(gate, up, out);
     });
 }
 
@@ -179,14 +281,11 @@ multiversion! {
     }
 }
 
-/// Gradient of [`swiglu`]: replaces `gate` and `up` by their gradients.
-pub fn swiglu_backward(gate: &mut [f32], up: &mut [f32], dout: &[f32]) {
-    const BLOCK: usize = 4096;
-    let shared = Shared(up.as_mut_ptr());
-    each_row(gate, BLOCK, |i, gate| {
-        // SAFETY: block i of `up` belongs to this call alone.
-        let up = unsafe { shared.slice(i * BLOCK, gate.len()) };
-        swiglu_row_backward(gate, up, &dout[i * BLOCK..i * BLOCK + gate.len()]);
+/// Gradient of [`swiglu`]: replaces gates and ups by their gradients.
+pub fn swiglu_backward(gate_up: &mut [f32], width: usize, dout: &[f32]) {
+    each_row(gate_up, 2 * width, |i, row| {
+        let (gate, up) = row.split_at_mut(width);
+        swiglu_row_backward(gate, up, &dout[i * width..(i + 1) * width]);
     });
 }
 
@@ -199,12 +298,10 @@ multiversion! {
     }
 }
 
-/// `y += scale * x`.
-#[inline(always)]
-pub(crate) fn add_scaled(y: &mut [f32], scale: f32, x: &[f32]) {
-    for (y, x) in y.iter_mut().zip(x) {
-        *y += scale * x;
-    }
+/// `y += x`, on several threads if there is enough to do.
+pub(crate) fn add_rows(y: &mut [f32], x: &[f32]) {
+    const BLOCK: usize = 4096;
+    each_row(y, BLOCK, |i, y| add(y, &x[i * BLOCK..i * BLOCK + y.len()]));
 }
 
 /// Adds `bias` to each row.

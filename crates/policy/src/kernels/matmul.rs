@@ -1,77 +1,245 @@
-//! Matrix products in float32 with one fixed order of accumulation.
+//! Matrix products with one fixed order of accumulation.
 //!
-//! `C[m, n] += A[m, k] * B[k, n]`: every element of C is its start value plus the products in the
-//! order of k, one (fused) multiply-add after the other, whatever m, n and the number of threads.
-//! B is packed in panels of [`PANEL`] columns, so that a kernel reads it in one stream; weights are
-//! packed once per update.
+//! `C[m, n] (+)= A[m, k] * B[k, n]`: every element of C is its start value plus the products in the
+//! order of k, whatever m, n and the number of threads, so a row's bits do not depend on its company. In
+//! float32 each step is one (fused) multiply-add; in bfloat16 both factors are rounded and the sums are
+//! float32, in the order of the processor's instruction ([`bfloat16`]). B is packed in panels of 32
+//! columns, so that a kernel reads it in one stream; weights are packed once per update.
 
-use super::{Level, Shared, level};
+pub(crate) mod amx;
+pub(crate) mod bfloat16;
+pub(crate) mod float32;
+
+use super::Shared;
+use super::buffers::{self, Aligned, Buffer};
+use super::transpose::transpose_floats;
+use bfloat16::{Strip, TILE_DEPTH, TILE_ROWS, TILE_WORDS, unit};
+use float32::Tile;
 use rayon::prelude::*;
 
-/// Columns of a packed panel: two 512-bit vectors.
-pub const PANEL: usize = 32;
-/// Rows of A that one kernel call multiplies.
-const ROWS: usize = 12;
-/// Depth of a panel block, 32 KiB: it stays in the first-level cache while the rows pass by.
-const DEPTH: usize = 256;
-/// Operations below which a product runs on the calling thread.
-const SERIAL_FLOP: usize = 1 << 21;
+/// Columns of a packed panel.
+const PANEL: usize = 32;
+/// Depth of a float32 panel block, 32 KiB: it stays in the first-level cache while the rows pass by.
+const FLOAT_DEPTH: usize = 256;
+/// Depth of a bfloat16 panel block in tiles, 48 KiB.
+const PAIR_DEPTH: usize = 24;
+/// Rows of A that one task keeps in the second-level cache, by number type.
+const FLOAT_ROWS: usize = 192;
+const PAIR_ROWS: usize = 256;
+/// Operations below which a product runs on the calling thread, by number type.
+const SERIAL_FLOAT: usize = 1 << 22;
+const SERIAL_PAIR: usize = 1 << 24;
 
-/// A matrix `[depth, columns]` in panels: `[panel][depth][PANEL]`, padded with zeros.
+/// Number type of the factors of matrix products; sums, and everything else, are float32.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Compute {
+    /// Float32 factors.
+    #[default]
+    F32,
+    /// Factors rounded to bfloat16: AMX or AVX512-BF16 where the processor has them, else emulated.
+    Bf16,
+}
+
+/// A matrix `[depth, columns]` in panels of 32 columns, padded with zeros.
+///
+/// Float32 panels are `[depth][32]`; bfloat16 panels hold pairs of rows, `[depth / 2][32][2]`, with the
+/// depth padded to a multiple of 32.
 #[derive(Clone, Debug, Default)]
 pub struct Packed {
-    panels: Vec<f32>,
+    compute: Compute,
+    panels: Aligned,
     depth: usize,
     columns: usize,
 }
 
 impl Packed {
     /// Packs `weight`, row-major `[out, in]`, as B of `x * weight^T`: depth `in`, columns `out`.
-    pub fn transposed(weight: &[f32], out: usize, depth: usize) -> Self {
-        let mut packed = Self::default();
-        packed.fill(out, depth, |panel, first, columns| {
-            for j in 0..columns {
-                let row = &weight[(first + j) * depth..(first + j + 1) * depth];
-                for (k, &value) in row.iter().enumerate() {
-                    panel[k * PANEL + j] = value;
-                }
-            }
-        });
+    pub fn transposed(weight: &[f32], out: usize, depth: usize, compute: Compute) -> Self {
+        let mut packed = Self::sized(depth, out, compute);
+        packed.fill_transposed(&[weight]);
         packed
     }
 
-    /// Packs `matrix`, row-major `[depth, columns]`, as it stands.
-    pub fn plain(matrix: &[f32], depth: usize, columns: usize) -> Self {
-        let mut packed = Self::default();
-        packed.fill(columns, depth, |panel, first, width| {
-            for k in 0..depth {
-                let row = &matrix[k * columns + first..][..width];
-                panel[k * PANEL..k * PANEL + width].copy_from_slice(row);
-            }
-        });
+    /// Room for a matrix; its content is unspecified until a `fill` function has run.
+    pub(crate) fn sized(depth: usize, columns: usize, compute: Compute) -> Self {
+        let mut packed = Self {
+            compute,
+            panels: Aligned::default(),
+            depth,
+            columns,
+        };
+        packed.panels = Aligned::zeroed(columns.div_ceil(PANEL) * packed.panel_words());
         packed
     }
 
-    fn fill(
-        &mut self,
-        columns: usize,
-        depth: usize,
-        write: impl Fn(&mut [f32], usize, usize) + Sync,
-    ) {
-        (self.depth, self.columns) = (depth, columns);
-        self.panels.clear();
-        self.panels
-            .resize(columns.div_ceil(PANEL) * PANEL * depth, 0.0);
-        if depth == 0 {
+    /// Words of one panel.
+    fn panel_words(&self) -> usize {
+        PANEL
+            * match self.compute {
+                Compute::F32 => self.depth,
+                Compute::Bf16 => bfloat16::tiles(self.depth) * TILE_DEPTH / 2,
+            }
+    }
+
+    /// Packs weights `[out_i, depth]` below each other, as in [`Packed::transposed`].
+    pub(crate) fn fill_transposed(&mut self, weights: &[&[f32]]) {
+        let (depth, columns, words) = (self.depth, self.columns, self.panel_words());
+        if words == 0 {
             return;
         }
+        debug_assert_eq!(
+            weights.iter().map(|w| w.len()).sum::<usize>(),
+            depth * columns
+        );
+        let compute = self.compute;
         self.panels
-            .par_chunks_mut(PANEL * depth)
+            .pairs_mut()
+            .par_chunks_exact_mut(words)
             .enumerate()
-            .for_each(|(p, panel)| {
-                let first = p * PANEL;
-                write(panel, first, PANEL.min(columns - first));
-            });
+            .for_each_init(
+                Default::default,
+                |(joined, scratch): &mut (Vec<f32>, Vec<u32>), (p, panel)| {
+                    let count = PANEL.min(columns - p * PANEL);
+                    // The rows of a panel may come from two weights.
+                    join(weights, depth, p * PANEL, count, joined);
+                    match compute {
+                        Compute::F32 => {
+                            // SAFETY: the panel is words of 32 bits, and every bit pattern is a float32.
+                            let panel = unsafe {
+                                std::slice::from_raw_parts_mut(
+                                    panel.as_mut_ptr().cast::<f32>(),
+                                    panel.len(),
+                                )
+                            };
+                            transpose_floats(joined, depth, [count, depth], panel, PANEL);
+                        }
+                        Compute::Bf16 => {
+                            bfloat16::pack_panel_transposed(joined, depth, scratch, panel);
+                        }
+                    }
+                },
+            );
+    }
+
+    /// Packs `matrix`, row-major `[depth, columns]`, as it stands, into memory from the pool.
+    fn plain(matrix: &[f32], depth: usize, columns: usize, compute: Compute) -> Self {
+        let mut packed = Self {
+            compute,
+            panels: Aligned::default(),
+            depth,
+            columns,
+        };
+        packed.panels = buffers::take(columns.div_ceil(PANEL) * packed.panel_words());
+        packed.fill_plain(&[matrix]);
+        packed
+    }
+
+    /// Packs matrices `[depth_i, columns]` below each other as they stand.
+    pub(crate) fn fill_plain(&mut self, matrices: &[&[f32]]) {
+        let columns = self.columns;
+        self.fill_lines(|first, count, lines| join(matrices, columns, first, count, lines));
+    }
+
+    /// Packs the transpose of `packed`, in the same number type: turns the weights of a forward product
+    /// into those of its gradient.
+    pub(crate) fn fill_transpose_of(&mut self, packed: &Packed) {
+        debug_assert!(self.depth == packed.columns && self.columns == packed.depth);
+        self.fill_lines(|first, _, lines| {
+            lines.resize(PANEL * packed.depth, 0.0);
+            packed.panel_rows(first / PANEL, lines);
+        });
+    }
+
+    /// Packs rows: `source(first, count, lines)` makes the `count` rows (at most 32) from `first` on.
+    fn fill_lines(&mut self, source: impl Fn(usize, usize, &mut Vec<f32>) + Sync + Send) {
+        let (depth, columns, words, compute) =
+            (self.depth, self.columns, self.panel_words(), self.compute);
+        let panels = Shared(self.panels.pairs_mut().as_mut_ptr());
+        let block = |(lines, pairs): &mut (Vec<f32>, Vec<u32>), block: usize| {
+            let first = block * TILE_DEPTH;
+            let rows = TILE_DEPTH.min(depth - first);
+            source(first, rows, lines);
+            if compute == Compute::Bf16 {
+                pairs.resize(16 * columns, 0);
+                bfloat16::pair_rows(lines, columns, rows, columns, pairs);
+            }
+            for panel in 0..columns.div_ceil(PANEL) {
+                let (from, width) = (panel * PANEL, PANEL.min(columns - panel * PANEL));
+                match compute {
+                    Compute::F32 => {
+                        for (i, line) in lines.chunks_exact(columns).take(rows).enumerate() {
+                            let at = panel * words + (first + i) * PANEL;
+                            // SAFETY: each task writes its own rows of each panel.
+                            let out = unsafe { panels.floats(at, PANEL) };
+                            out[..width].copy_from_slice(&line[from..from + width]);
+                            out[width..].fill(0.0);
+                        }
+                    }
+                    Compute::Bf16 => {
+                        for (i, line) in pairs.chunks_exact(columns).enumerate() {
+                            let at = panel * words + (block * 16 + i) * PANEL;
+                            // SAFETY: as above.
+                            let out = unsafe { panels.slice(at, PANEL) };
+                            out[..width].copy_from_slice(&line[from..from + width]);
+                            out[width..].fill(0);
+                        }
+                    }
+                }
+            }
+        };
+        let blocks = depth.div_ceil(TILE_DEPTH);
+        each(blocks, depth * columns, Default::default, block);
+    }
+
+    /// Columns of panel `panel` as rows, `[32, depth]`.
+    fn panel_rows(&self, panel: usize, lines: &mut [f32]) {
+        let words = self.panel_words();
+        match self.compute {
+            Compute::F32 => {
+                let panel = &self.panels.floats()[panel * words..(panel + 1) * words];
+                transpose_floats(panel, PANEL, [self.depth, PANEL], lines, self.depth);
+            }
+            Compute::Bf16 => {
+                let panel = &self.panels.pairs()[panel * words..(panel + 1) * words];
+                for (pair, words) in panel.chunks_exact(PANEL).enumerate() {
+                    for half in 0..2 {
+                        let k = 2 * pair + half;
+                        if k < self.depth {
+                            for (j, word) in words.iter().enumerate() {
+                                let bits = if half == 0 {
+                                    word << 16
+                                } else {
+                                    word & 0xffff_0000
+                                };
+                                lines[j * self.depth + k] = f32::from_bits(bits);
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Copies column `column` (`[depth]`) into `out`: a row of the weight that was packed.
+    pub(crate) fn column(&self, column: usize, out: &mut [f32]) {
+        let at = column / PANEL * self.panel_words() + column % PANEL;
+        match self.compute {
+            Compute::F32 => {
+                let values = self.panels.floats()[at..].iter().step_by(PANEL);
+                for (out, value) in out.iter_mut().zip(values) {
+                    *out = *value;
+                }
+            }
+            Compute::Bf16 => {
+                let words = self.panels.pairs()[at..].iter().step_by(PANEL);
+                for (out, word) in out.chunks_mut(2).zip(words) {
+                    out[0] = f32::from_bits(word << 16);
+                    if let Some(high) = out.get_mut(1) {
+                        *high = f32::from_bits(word & 0xffff_0000);
+                    }
+                }
+            }
+        }
     }
 
     /// Columns of the matrix.
@@ -83,237 +251,324 @@ impl Packed {
     pub fn depth(&self) -> usize {
         self.depth
     }
+
+    /// Number type of the factors of a product with it.
+    pub fn compute(&self) -> Compute {
+        self.compute
+    }
+}
+
+/// Rows `first..first + count` of matrices of `width` columns that lie below each other.
+fn join(matrices: &[&[f32]], width: usize, first: usize, count: usize, lines: &mut Vec<f32>) {
+    lines.clear();
+    let mut start = 0;
+    for matrix in matrices {
+        let end = start + matrix.len() / width;
+        let (from, to) = (first.max(start), (first + count).min(end));
+        if from < to {
+            lines.extend_from_slice(&matrix[(from - start) * width..(to - start) * width]);
+        }
+        start = end;
+    }
 }
 
 /// `c = a * b`: `a` is row-major `[rows, b.depth()]`, `c` row-major `[rows, b.columns()]`.
 pub fn matmul(a: &[f32], b: &Packed, c: &mut [f32]) {
-    c.fill(0.0);
-    matmul_add(a, b, c);
+    if b.depth == 0 {
+        c.fill(0.0);
+    }
+    product(Left::Rows(a), b, c, false);
 }
 
 /// `c += a * b`, shapes as in [`matmul`].
 pub fn matmul_add(a: &[f32], b: &Packed, c: &mut [f32]) {
+    product(Left::Rows(a), b, c, true);
+}
+
+/// Gradient of a weight: `gradient[out, depth] += dy^T * x`, summed over rows in their order.
+///
+/// `x` is `[rows, depth]`; `dy` is `[rows, stride]`, and each of `parts` names its first column in `dy`
+/// and the gradient `[out_i, depth]` that `out_i` columns from there add to.
+pub fn add_outer(
+    dy: &[f32],
+    stride: usize,
+    x: &[f32],
+    depth: usize,
+    compute: Compute,
+    parts: &mut [(usize, &mut [f32])],
+) {
+    let rows = dy.len().checked_div(stride).unwrap_or(0);
+    if rows == 0 || depth == 0 {
+        return;
+    }
+    let b = Packed::plain(x, rows, depth, compute);
+    for (first, gradient) in parts {
+        let columns = gradient.len() / depth;
+        product(
+            Left::Columns {
+                values: &dy[*first..],
+                stride,
+                columns,
+            },
+            &b,
+            gradient,
+            true,
+        );
+    }
+    buffers::give_back(b.panels);
+}
+
+/// The left factor of a product.
+#[derive(Clone, Copy)]
+enum Left<'a> {
+    /// Row-major `[rows, depth]`.
+    Rows(&'a [f32]),
+    /// The transpose of `columns` columns of `[depth, stride]`.
+    Columns {
+        values: &'a [f32],
+        stride: usize,
+        columns: usize,
+    },
+}
+
+/// Runs `work` for each index, side by side if `elements` are many.
+fn each<S: Send>(
+    count: usize,
+    elements: usize,
+    state: impl Fn() -> S + Sync + Send,
+    work: impl Fn(&mut S, usize) + Sync + Send,
+) {
+    if elements < 1 << 16 {
+        let mut state = state();
+        (0..count).for_each(|i| work(&mut state, i));
+    } else {
+        (0..count).into_par_iter().for_each_init(state, work);
+    }
+}
+
+fn product(left: Left<'_>, b: &Packed, c: &mut [f32], accumulate: bool) {
     let (depth, columns) = (b.depth, b.columns);
-    if depth == 0 || columns == 0 {
+    if depth == 0 || columns == 0 || c.is_empty() {
         return;
     }
     let rows = c.len() / columns;
-    assert_eq!(
-        a.len(),
-        rows * depth,
-        "the left factor has rows * depth elements"
-    );
     assert_eq!(
         c.len(),
         rows * columns,
         "the product has rows * columns elements"
     );
-    let panels = columns.div_ceil(PANEL);
-    let shared = Shared(c.as_mut_ptr());
-    let work = |panel: usize, first_row: usize, rows: usize| {
-        let columns_here = PANEL.min(columns - panel * PANEL);
-        for first_k in (0..depth).step_by(DEPTH) {
-            let k = DEPTH.min(depth - first_k);
-            let block = &b.panels[(panel * depth + first_k) * PANEL..][..k * PANEL];
-            let mut row = first_row;
-            while row < first_row + rows {
-                let height = ROWS.min(first_row + rows - row);
-                let left = &a[row * depth + first_k..];
-                // SAFETY: tasks own disjoint (panel, row range) tiles of C; the tile lies inside it.
-                unsafe {
-                    let tile = shared.at(row * columns + panel * PANEL);
-                    kernel(height, k, left, depth, block, tile, columns, columns_here);
-                }
-                row += height;
-            }
-        }
-    };
-    if 2 * rows * depth * columns < SERIAL_FLOP {
-        (0..panels).for_each(|panel| work(panel, 0, rows));
-    } else if panels >= 4 * rayon::current_num_threads() || rows < 4 * ROWS {
-        (0..panels)
-            .into_par_iter()
-            .for_each(|panel| work(panel, 0, rows));
-    } else {
-        let height = (rows.div_ceil(4 * rayon::current_num_threads())).next_multiple_of(ROWS);
-        (0..rows.div_ceil(height))
-            .into_par_iter()
-            .for_each(|block| {
-                let first = block * height;
-                (0..panels).for_each(|panel| work(panel, first, height.min(rows - first)));
-            });
+    match left {
+        Left::Rows(a) => assert_eq!(a.len(), rows * depth, "left rows are as long as b is deep"),
+        Left::Columns {
+            values,
+            stride,
+            columns,
+        } => assert!(
+            columns == rows && values.len() >= (depth - 1) * stride + columns,
+            "left columns are as long as b is deep"
+        ),
+    }
+    match b.compute {
+        Compute::F32 => product_floats(left, rows, b, c, accumulate),
+        Compute::Bf16 => product_pairs(left, rows, b, c, accumulate),
     }
 }
 
-/// `gradient[out, depth] += dy^T * x` with `dy` `[rows, out]` and `x` `[rows, depth]`: the gradient of
-/// a weight, summed over rows in their order.
-pub fn add_outer(dy: &[f32], x: &[f32], rows: usize, gradient: &mut [f32]) {
-    if rows == 0 {
+/// Cuts rows x panels into tasks: `task(first row, rows, first panel, panels)`.
+fn tasks(
+    rows: usize,
+    block: usize,
+    panels: usize,
+    serial: bool,
+    task: impl Fn(usize, usize, usize, usize) + Sync,
+) {
+    if serial {
+        for first in (0..rows).step_by(block) {
+            task(first, block.min(rows - first), 0, panels);
+        }
         return;
     }
-    let (out, depth) = (dy.len() / rows, x.len() / rows);
-    let mut transposed = vec![0.0; dy.len()];
-    const TILE: usize = 32;
-    transposed
-        .par_chunks_mut(rows * TILE)
-        .enumerate()
-        .for_each(|(block, chunk)| {
-            let first = block * TILE;
-            for r0 in (0..rows).step_by(TILE) {
-                for (o, line) in chunk.chunks_exact_mut(rows).enumerate() {
-                    for r in r0..rows.min(r0 + TILE) {
-                        line[r] = dy[r * out + first + o];
+    let wanted = 4 * rayon::current_num_threads();
+    let row_blocks = rows.div_ceil(block);
+    let groups = wanted.div_ceil(row_blocks).clamp(1, panels);
+    let width = panels.div_ceil(groups);
+    let groups = panels.div_ceil(width);
+    // Even heights, so that no task is a remnant.
+    let height = rows
+        .div_ceil(row_blocks)
+        .next_multiple_of(block / 8)
+        .min(block);
+    let row_blocks = rows.div_ceil(height);
+    (0..row_blocks * groups)
+        .into_par_iter()
+        .with_max_len(1)
+        .for_each(|i| {
+            let (row, panel) = (i / groups * height, i % groups * width);
+            task(
+                row,
+                height.min(rows - row),
+                panel,
+                width.min(panels - panel),
+            );
+        });
+}
+
+fn product_floats(left: Left<'_>, rows: usize, b: &Packed, c: &mut [f32], accumulate: bool) {
+    let (depth, columns, words) = (b.depth, b.columns, b.panel_words());
+    let transposed;
+    let a = match left {
+        Left::Rows(a) => a,
+        Left::Columns { values, stride, .. } => {
+            transposed = transposed_left(values, stride, rows, depth);
+            &transposed
+        }
+    };
+    let (shared, panels) = (Shared(c.as_mut_ptr()), b.panels.floats());
+    let serial = 2 * rows * depth * columns < SERIAL_FLOAT;
+    tasks(
+        rows,
+        FLOAT_ROWS,
+        columns.div_ceil(PANEL),
+        serial,
+        |first_row, rows, first_panel, count| {
+            for first_k in (0..depth).step_by(FLOAT_DEPTH) {
+                for panel in first_panel..first_panel + count {
+                    let block = &panels[panel * words + first_k * PANEL..];
+                    // SAFETY: tasks own disjoint tiles of C; sizes were checked by `product`.
+                    unsafe {
+                        Tile {
+                            a: a[first_row * depth + first_k..].as_ptr(),
+                            a_strides: [depth, 1],
+                            b: block.as_ptr(),
+                            b_stride: PANEL,
+                            c: shared.at(first_row * columns + panel * PANEL),
+                            c_stride: columns,
+                            depth: FLOAT_DEPTH.min(depth - first_k),
+                            rows,
+                            columns: PANEL.min(columns - panel * PANEL),
+                            accumulate: accumulate || first_k > 0,
+                        }
+                        .run();
                     }
                 }
             }
-        });
-    matmul_add(&transposed, &Packed::plain(x, rows, depth), gradient);
+        },
+    );
 }
 
-/// One tile: `height` rows (1 to 12) times one panel block.
-///
-/// # Safety
-/// `left` holds `height` rows of stride `stride` with `k` elements each; `tile` points to `height` rows
-/// of stride `columns` with `width` writable elements each.
-#[expect(clippy::too_many_arguments, reason = "a tile is a tile")]
-unsafe fn kernel(
-    height: usize,
-    k: usize,
-    left: &[f32],
-    stride: usize,
-    block: &[f32],
-    tile: *mut f32,
-    columns: usize,
-    width: usize,
-) {
-    macro_rules! heights {
-        ($call:ident) => {
-            match height {
-                1 => $call::<1>(k, left, stride, block, tile, columns, width),
-                2 => $call::<2>(k, left, stride, block, tile, columns, width),
-                3 => $call::<3>(k, left, stride, block, tile, columns, width),
-                4 => $call::<4>(k, left, stride, block, tile, columns, width),
-                5 => $call::<5>(k, left, stride, block, tile, columns, width),
-                6 => $call::<6>(k, left, stride, block, tile, columns, width),
-                7 => $call::<7>(k, left, stride, block, tile, columns, width),
-                8 => $call::<8>(k, left, stride, block, tile, columns, width),
-                9 => $call::<9>(k, left, stride, block, tile, columns, width),
-                10 => $call::<10>(k, left, stride, block, tile, columns, width),
-                11 => $call::<11>(k, left, stride, block, tile, columns, width),
-                _ => $call::<12>(k, left, stride, block, tile, columns, width),
+/// `[rows, depth]` from columns.
+fn transposed_left(values: &[f32], stride: usize, rows: usize, depth: usize) -> Buffer {
+    const BLOCK: usize = 32;
+    let mut out = Buffer::take(rows * depth);
+    let len = out.len();
+    let shared = Shared(out.as_mut_ptr());
+    each(
+        depth.div_ceil(BLOCK),
+        len,
+        || (),
+        |(), block| {
+            let first = block * BLOCK;
+            let count = BLOCK.min(depth - first);
+            // Row by row of 16 outputs, so that tasks never hold overlapping slices.
+            for row in (0..rows).step_by(16) {
+                let height = 16.min(rows - row);
+                let mut tile = [0.0; 16 * BLOCK];
+                transpose_floats(
+                    &values[first * stride + row..],
+                    stride,
+                    [count, height],
+                    &mut tile,
+                    BLOCK,
+                );
+                for (i, line) in tile.chunks_exact(BLOCK).take(height).enumerate() {
+                    // SAFETY: each task writes its own columns of each row.
+                    let to = unsafe { shared.slice((row + i) * depth + first, count) };
+                    to.copy_from_slice(&line[..count]);
+                }
             }
-        };
-    }
-    // SAFETY: the caller's promise, and `level` reports only what the processor has.
-    unsafe {
-        match level() {
-            #[cfg(target_arch = "x86_64")]
-            Level::Avx512 => heights!(tile_avx512),
-            #[cfg(target_arch = "x86_64")]
-            Level::Avx2 => heights!(tile_avx2),
-            _ => heights!(tile_portable),
-        }
-    }
+        },
+    );
+    out
 }
 
-/// # Safety
-/// As [`kernel`], on a processor with AVX-512.
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,fma")]
-unsafe fn tile_avx512<const H: usize>(
-    k: usize,
-    left: &[f32],
-    stride: usize,
-    block: &[f32],
-    tile: *mut f32,
-    columns: usize,
-    width: usize,
-) {
-    use std::arch::x86_64::*;
-    let mask = |from: usize| -> __mmask16 {
-        let live = width.saturating_sub(from).min(16);
-        ((1u32 << live) - 1) as __mmask16
-    };
-    let (low, high) = (mask(0), mask(16));
-    let mut sum = [[_mm512_setzero_ps(); 2]; H];
-    // SAFETY: masked lanes are not touched; the rest is inside the tile and the inputs.
-    unsafe {
-        for (i, row) in sum.iter_mut().enumerate() {
-            row[0] = _mm512_maskz_loadu_ps(low, tile.add(i * columns));
-            row[1] = _mm512_maskz_loadu_ps(high, tile.add(i * columns).wrapping_add(16));
-        }
-        let (a, b) = (left.as_ptr(), block.as_ptr());
-        for depth in 0..k {
-            let b0 = _mm512_loadu_ps(b.add(depth * PANEL));
-            let b1 = _mm512_loadu_ps(b.add(depth * PANEL + 16));
-            for (i, row) in sum.iter_mut().enumerate() {
-                let x = _mm512_set1_ps(*a.add(i * stride + depth));
-                row[0] = _mm512_fmadd_ps(x, b0, row[0]);
-                row[1] = _mm512_fmadd_ps(x, b1, row[1]);
+fn product_pairs(left: Left<'_>, rows: usize, b: &Packed, c: &mut [f32], accumulate: bool) {
+    let (depth, columns, words) = (b.depth, b.columns, b.panel_words());
+    let blocks = bfloat16::tiles(depth);
+    let tile_stride = blocks * TILE_WORDS;
+    let mut tiles = buffers::take(rows.div_ceil(TILE_ROWS) * tile_stride);
+    pack_left(left, rows, depth, tiles.pairs_mut());
+    let (shared, panels) = (Shared(c.as_mut_ptr()), b.panels.pairs());
+    let (unit, left) = (unit(), tiles.pairs());
+    let serial = 2 * rows * depth * columns < SERIAL_PAIR;
+    tasks(
+        rows,
+        PAIR_ROWS,
+        columns.div_ceil(PANEL),
+        serial,
+        |first_row, rows, first_panel, count| {
+            let _session = amx::Session::open(unit);
+            for first in (0..blocks).step_by(PAIR_DEPTH) {
+                for panel in first_panel..first_panel + count {
+                    let at = first_row / TILE_ROWS * tile_stride + first * TILE_WORDS;
+                    // SAFETY: tasks own disjoint tiles of C and start at whole row tiles; sizes were
+                    // checked by `product`.
+                    unsafe {
+                        Strip {
+                            left: left[at..].as_ptr(),
+                            tile_stride,
+                            panel: panels[panel * words + first * 16 * PANEL..].as_ptr(),
+                            blocks: PAIR_DEPTH.min(blocks - first),
+                            c: shared.at(first_row * columns + panel * PANEL),
+                            c_stride: columns,
+                            rows,
+                            columns: PANEL.min(columns - panel * PANEL),
+                            accumulate: accumulate || first > 0,
+                        }
+                        .run(unit);
+                    }
+                }
             }
-        }
-        for (i, row) in sum.iter().enumerate() {
-            _mm512_mask_storeu_ps(tile.add(i * columns), low, row[0]);
-            _mm512_mask_storeu_ps(tile.add(i * columns).wrapping_add(16), high, row[1]);
-        }
-    }
+        },
+    );
+    buffers::give_back(tiles);
 }
 
-/// # Safety
-/// As [`kernel`], on a processor with AVX2 and FMA.
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
-unsafe fn tile_avx2<const H: usize>(
-    k: usize,
-    left: &[f32],
-    stride: usize,
-    block: &[f32],
-    tile: *mut f32,
-    columns: usize,
-    width: usize,
-) {
-    for i in 0..H {
-        let mut sum = [0.0f32; PANEL];
-        // SAFETY: row i of the tile has `width` elements.
-        let out = unsafe { std::slice::from_raw_parts_mut(tile.add(i * columns), width) };
-        sum[..width].copy_from_slice(out);
-        for (x, b) in left[i * stride..][..k]
-            .iter()
-            .zip(block.chunks_exact(PANEL))
-        {
-            for (s, b) in sum.iter_mut().zip(b) {
-                *s = x.mul_add(*b, *s);
-            }
+/// Rounds the left factor into tiles.
+fn pack_left(left: Left<'_>, rows: usize, depth: usize, tiles: &mut [u32]) {
+    let blocks = bfloat16::tiles(depth);
+    let tile_stride = blocks * TILE_WORDS;
+    let shared = Shared(tiles.as_mut_ptr());
+    match left {
+        Left::Rows(a) => each(
+            rows.div_ceil(TILE_ROWS),
+            rows * depth,
+            || (),
+            |(), tile| {
+                let first = tile * TILE_ROWS;
+                let a = &a[first * depth..(first + TILE_ROWS).min(rows) * depth];
+                // SAFETY: each task writes its own tiles.
+                let out = unsafe { shared.slice(tile * tile_stride, tile_stride) };
+                bfloat16::pack_rows(a, depth, out);
+            },
+        ),
+        Left::Columns { values, stride, .. } => {
+            each(
+                blocks,
+                rows * depth,
+                Vec::new,
+                |pairs: &mut Vec<u32>, block| {
+                    let first = block * TILE_DEPTH;
+                    let count = TILE_DEPTH.min(depth - first);
+                    pairs.resize(16 * rows, 0);
+                    bfloat16::pair_rows(&values[first * stride..], stride, count, rows, pairs);
+                    // SAFETY: each task writes its own block of each row tile.
+                    unsafe {
+                        let out = Shared(shared.at(block * TILE_WORDS));
+                        bfloat16::tiles_of_pairs(pairs, rows, out, tile_stride);
+                    }
+                },
+            );
         }
-        out.copy_from_slice(&sum[..width]);
-    }
-}
-
-/// # Safety
-/// As [`kernel`].
-unsafe fn tile_portable<const H: usize>(
-    k: usize,
-    left: &[f32],
-    stride: usize,
-    block: &[f32],
-    tile: *mut f32,
-    columns: usize,
-    width: usize,
-) {
-    for i in 0..H {
-        let mut sum = [0.0f32; PANEL];
-        // SAFETY: row i of the tile has `width` elements.
-        let out = unsafe { std::slice::from_raw_parts_mut(tile.add(i * columns), width) };
-        sum[..width].copy_from_slice(out);
-        for (x, b) in left[i * stride..][..k]
-            .iter()
-            .zip(block.chunks_exact(PANEL))
-        {
-            for (s, b) in sum.iter_mut().zip(b) {
-                *s += x * b;
-            }
-        }
-        out.copy_from_slice(&sum[..width]);
     }
 }
 
@@ -322,27 +577,44 @@ mod tests {
     use super::*;
     use seele_random::Key;
 
+    const BOTH: [Compute; 2] = [Compute::F32, Compute::Bf16];
+
     fn random(len: usize, key: u64) -> Vec<f32> {
         (0..len)
             .map(|i| Key::new(key).with(i as u64).normal() as f32)
             .collect()
     }
 
+    /// What a product sees of a factor.
+    fn factors(values: &[f32], compute: Compute) -> Vec<f64> {
+        let seen = |x: &f32| match compute {
+            Compute::F32 => f64::from(*x),
+            Compute::Bf16 => f64::from(half::bf16::from_f32(*x).to_f32()),
+        };
+        values.iter().map(seen).collect()
+    }
+
     #[test]
     fn products_equal_sums_in_double_precision() {
-        for (m, k, n) in [(1, 5, 3), (13, 300, 70), (64, 576, 96), (50, 33, 320)] {
-            let (a, w) = (random(m * k, 1), random(n * k, 2));
-            let mut c = vec![0.0; m * n];
-            matmul(&a, &Packed::transposed(&w, n, k), &mut c);
-            for i in 0..m {
-                for j in 0..n {
-                    let exact: f64 = (0..k)
-                        .map(|l| f64::from(a[i * k + l]) * f64::from(w[j * k + l]))
-                        .sum();
-                    assert!(
-                        (f64::from(c[i * n + j]) - exact).abs() < 1e-3,
-                        "{m} {k} {n} at {i} {j}"
-                    );
+        for compute in BOTH {
+            for (m, k, n) in [
+                (1, 5, 3),
+                (13, 300, 70),
+                (64, 576, 96),
+                (50, 33, 320),
+                (300, 900, 40),
+            ] {
+                let (a, w) = (random(m * k, 1), random(n * k, 2));
+                let b = Packed::transposed(&w, n, k, compute);
+                let mut c = vec![0.25; m * n];
+                matmul_add(&a, &b, &mut c);
+                let (a64, w64) = (factors(&a, compute), factors(&w, compute));
+                for i in 0..m {
+                    for j in 0..n {
+                        let exact: f64 = (0..k).map(|l| a64[i * k + l] * w64[j * k + l]).sum();
+                        let error = (f64::from(c[i * n + j]) - 0.25 - exact).abs();
+                        assert!(error < 1e-3, "{compute:?} {m} {k} {n} at {i} {j}: {error}");
+                    }
                 }
             }
         }
@@ -350,30 +622,66 @@ mod tests {
 
     #[test]
     fn a_row_has_the_same_bits_alone_and_among_others() {
-        let (m, k, n) = (37, 520, 100);
-        let (a, w) = (random(m * k, 3), random(n * k, 4));
-        let b = Packed::transposed(&w, n, k);
-        let mut all = vec![0.0; m * n];
-        matmul(&a, &b, &mut all);
-        for i in 0..m {
-            let mut alone = vec![0.0; n];
-            matmul(&a[i * k..(i + 1) * k], &b, &mut alone);
-            assert_eq!(alone, all[i * n..(i + 1) * n]);
+        for compute in BOTH {
+            let (m, k, n) = (437, 820, 100);
+            let (a, w) = (random(m * k, 3), random(n * k, 4));
+            let b = Packed::transposed(&w, n, k, compute);
+            let mut all = vec![f32::NAN; m * n];
+            matmul(&a, &b, &mut all);
+            for i in [0, 1, 15, 16, 200, 431, 436] {
+                let mut alone = vec![f32::NAN; n];
+                matmul(&a[i * k..(i + 1) * k], &b, &mut alone);
+                assert_eq!(alone, all[i * n..(i + 1) * n], "{compute:?}");
+            }
         }
     }
 
     #[test]
     fn outer_products_sum_over_rows() {
-        let (m, n, k) = (21, 40, 35);
-        let (dy, x) = (random(m * n, 5), random(m * k, 6));
-        let mut gradient = vec![1.0; n * k];
-        add_outer(&dy, &x, m, &mut gradient);
-        for o in 0..n {
-            for j in 0..k {
-                let exact: f64 = (0..m)
-                    .map(|r| f64::from(dy[r * n + o]) * f64::from(x[r * k + j]))
-                    .sum();
-                assert!((f64::from(gradient[o * k + j]) - 1.0 - exact).abs() < 1e-4);
+        for compute in BOTH {
+            for m in [21, 64, 300] {
+                let (n, k) = (40, 35);
+                let (dy, x) = (random(m * n, 5), random(m * k, 6));
+                let (mut upper, mut lower) = (vec![1.0; 15 * k], vec![1.0; 25 * k]);
+                let mut parts = [(0, &mut upper[..]), (15, &mut lower[..])];
+                add_outer(&dy, n, &x, k, compute, &mut parts);
+                let gradient = [upper, lower].concat();
+                let (dy, x) = (factors(&dy, compute), factors(&x, compute));
+                for o in 0..n {
+                    for j in 0..k {
+                        let exact: f64 = (0..m).map(|r| dy[r * n + o] * x[r * k + j]).sum();
+                        assert!((f64::from(gradient[o * k + j]) - 1.0 - exact).abs() < 1e-4);
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_packed_weight_gives_back_its_rows_and_its_transpose() {
+        for compute in BOTH {
+            let (n, k) = (70, 45);
+            let w = random(n * k, 7);
+            let split = 33 * k;
+            let mut b = Packed::sized(k, n, compute);
+            b.fill_transposed(&[&w[..split], &w[split..]]);
+            let seen = factors(&w, compute);
+            let mut row = vec![0.0; k];
+            for j in 0..n {
+                b.column(j, &mut row);
+                assert_eq!(factors(&row, Compute::F32), seen[j * k..(j + 1) * k]);
+            }
+            let dy = random(3 * n, 8);
+            let mut dx = vec![0.0; 3 * k];
+            let mut back = Packed::sized(n, k, compute);
+            back.fill_transpose_of(&b);
+            matmul(&dy, &back, &mut dx);
+            let dy = factors(&dy, compute);
+            for r in 0..3 {
+                for i in 0..k {
+                    let exact: f64 = (0..n).map(|o| dy[r * n + o] * seen[o * k + i]).sum();
+                    assert!((f64::from(dx[r * k + i]) - exact).abs() < 1e-4);
+                }
             }
         }
     }

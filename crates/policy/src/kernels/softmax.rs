@@ -85,41 +85,33 @@ pub fn log_sum_exp(logits: &[f32]) -> f32 {
 }
 
 multiversion! {
-    /// Entropy in nats of the distribution whose log-sum-exp is given.
-    pub fn entropy(logits: &[f32], log_sum_exp: f32) -> f32 {
-        let mut lanes = [0.0f32; LANES];
-        let chunks = logits.chunks_exact(LANES);
+    /// Sum of e^(v - maximum), in the order of [`log_sum_exp`], and the sum of the same terms times their
+    /// exponents.
+    fn sums_exp(values: &[f32], maximum: f32) -> [f32; 2] {
+        let (mut lanes, mut moments) = ([0.0f32; LANES], [0.0f32; LANES]);
+        let chunks = values.chunks_exact(LANES);
         let rest = chunks.remainder();
         for chunk in chunks {
-            for (lane, &v) in lanes.iter_mut().zip(chunk) {
-                let logprob = v - log_sum_exp;
-                *lane -= exp(logprob) * logprob.max(-100.0);
+            for ((lane, moment), &v) in lanes.iter_mut().zip(&mut moments).zip(chunk) {
+                let e = exp(v - maximum);
+                *lane += e;
+                *moment += e * (v - maximum).max(-100.0);
             }
         }
-        let tail: f32 = rest.iter().map(|&v| -exp(v - log_sum_exp) * (v - log_sum_exp).max(-100.0)).sum();
-        total(lanes) + tail
+        let tail: f32 = rest.iter().map(|&v| exp(v - maximum) * (v - maximum).max(-100.0)).sum();
+        [
+            total(lanes) + rest.iter().map(|&v| exp(v - maximum)).sum::<f32>(),
+            total(moments) + tail,
+        ]
     }
 }
 
-multiversion! {
-    /// Softmax in place.
-    pub fn softmax(values: &mut [f32]) {
-        let mut largest = f32::NEG_INFINITY;
-        for &v in values.iter() {
-            largest = if v > largest { v } else { largest };
-        }
-        let mut sum = [0.0f32; LANES];
-        for chunk in values.chunks_mut(LANES) {
-            for (lane, v) in sum.iter_mut().zip(chunk) {
-                *v = exp(*v - largest);
-                *lane += *v;
-            }
-        }
-        let inverse = 1.0 / total(sum);
-        for v in values {
-            *v *= inverse;
-        }
-    }
+/// [`log_sum_exp`], with the same bits, and the entropy in nats of the distribution.
+pub fn log_sum_exp_and_entropy(logits: &[f32]) -> (f32, f32) {
+    let maximum = maximum(logits);
+    let [sum, moment] = sums_exp(logits, maximum);
+    // -sum p ln p with ln p = v - maximum - ln sum.
+    (maximum + sum.ln(), sum.ln() - moment / sum)
 }
 
 multiversion! {
@@ -152,15 +144,9 @@ mod tests {
     #[test]
     fn log_sum_exp_and_entropy_of_a_uniform_row() {
         let row = vec![3.0f32; 1000];
-        let lse = log_sum_exp(&row);
+        let (lse, entropy) = log_sum_exp_and_entropy(&row);
+        assert_eq!(lse, log_sum_exp(&row));
         assert!((lse - 3.0 - 1000f32.ln()).abs() < 1e-5);
-        assert!((entropy(&row, lse) - 1000f32.ln()).abs() < 1e-4);
-    }
-
-    #[test]
-    fn softmax_sums_to_one() {
-        let mut row: Vec<f32> = (0..37).map(|i| i as f32 * 0.3).collect();
-        softmax(&mut row);
-        assert!((row.iter().sum::<f32>() - 1.0).abs() < 1e-6);
+        assert!((entropy - 1000f32.ln()).abs() < 1e-4);
     }
 }

@@ -1,0 +1,302 @@
+//! Gradients of attention for one group and one key-value head.
+
+use super::{
+    BLOCK, Blocks, Heads, Sight, Weights, gather_queries, mix, pack_across, pack_along, scores,
+};
+use crate::kernels::elementwise::dot;
+use crate::kernels::matmul::float32::Tile;
+use crate::kernels::{Shared, multiversion};
+
+/// Rows of a sequence: the first and their number, and the trunk positions they see.
+#[derive(Clone, Copy)]
+pub(crate) struct Span {
+    pub(crate) first: usize,
+    pub(crate) rows: usize,
+    pub(crate) fork: usize,
+}
+
+/// Work memory of a task.
+#[derive(Default)]
+pub(crate) struct Scratch {
+    trunk: Sequence,
+    branch: Sequence,
+    queries: Vec<f32>,
+    douts: Vec<f32>,
+    dqueries: Vec<f32>,
+    weights: Weights,
+    slopes: Weights,
+}
+
+/// A sequence's keys and values for the backward pass, and their gradients.
+#[derive(Default)]
+struct Sequence {
+    /// Blocks of keys `[width][32]`, keys `[32][width]` and values `[width][32]`.
+    packed: Vec<f32>,
+    /// Blocks of gradients of keys and of values, `[32][width]` each.
+    gradients: Vec<f32>,
+}
+
+impl Sequence {
+    fn pack(&mut self, heads: Heads, kv_head: usize, rows: &[f32], count: usize) {
+        let (stride, width) = (heads.row_width(), heads.width);
+        let (blocks, one) = (count.div_ceil(BLOCK), BLOCK * width);
+        self.packed.resize(3 * one * blocks, 0.0);
+        self.gradients.clear();
+        self.gradients.resize(2 * one * blocks, 0.0);
+        if count > 0 {
+            let [_, key, value] = heads.offsets(kv_head);
+            pack_across(
+                &rows[key..],
+                stride,
+                count,
+                width,
+                &mut self.packed,
+                3 * one,
+            );
+            pack_along(
+                &rows[key..],
+                stride,
+                count,
+                width,
+                &mut self.packed[one..],
+                3 * one,
+            );
+            let values = &mut self.packed[2 * one..];
+            pack_across(&rows[value..], stride, count, width, values, 3 * one);
+        }
+    }
+
+    fn blocks(&self, heads: Heads) -> Blocks<'_> {
+        Blocks::Run(&self.packed, 3 * BLOCK * heads.width)
+    }
+
+    /// Adds the share of a block of queries to the gradients of the first `count` keys and values.
+    fn add(&mut self, heads: Heads, count: usize, shares: [(&[f32], &[f32]); 2]) {
+        let width = heads.width;
+        for (part, (coefficients, rows)) in shares.into_iter().enumerate() {
+            let queries = rows.len() / width;
+            for start in (0..count).step_by(BLOCK) {
+                let keys = BLOCK.min(count - start);
+                let at = (2 * (start / BLOCK) + part) * BLOCK * width;
+                let block = &mut self.gradients[at..at + BLOCK * width];
+                debug_assert!(queries * count <= coefficients.len());
+                for column in (0..width).step_by(BLOCK) {
+                    // SAFETY: `coefficients` is `[queries, count]`, `rows` `[queries, width]`, the block
+                    // `[32, width]`.
+                    unsafe {
+                        Tile {
+                            a: coefficients[start..].as_ptr(),
+                            a_strides: [1, count],
+                            b: rows[column..].as_ptr(),
+                            b_stride: width,
+                            c: block[column..].as_mut_ptr(),
+                            c_stride: width,
+                            depth: queries,
+                            rows: keys,
+                            columns: BLOCK.min(width - column),
+                            accumulate: true,
+                        }
+                        .run();
+                    }
+                }
+            }
+        }
+    }
+
+    /// Writes the gradients to the rows' columns of keys and values.
+    ///
+    /// # Safety
+    /// The rows lie in the buffer, and the calling task alone touches the head's columns of them.
+    unsafe fn write(&self, heads: Heads, kv_head: usize, count: usize, rows: Shared<f32>) {
+        let (stride, width) = (heads.row_width(), heads.width);
+        let [_, key, value] = heads.offsets(kv_head);
+        for i in 0..count {
+            for (part, column) in [key, value].into_iter().enumerate() {
+                let at = (2 * (i / BLOCK) + part) * BLOCK * width + i % BLOCK * width;
+                // SAFETY: the caller's promise.
+                let out = unsafe { rows.slice(i * stride + column, width) };
+                out.copy_from_slice(&self.gradients[at..at + width]);
+            }
+        }
+    }
+}
+
+/// Gradients by queries, keys and values of one group, for one key-value head: `spans` are the group's
+/// sequences, trunk first; `rows` and `drows` are q, k and v and their gradients (`[.., row_width]`),
+/// `dout` is the gradient of the output (`[.., query_width]`). Overwrites the head's columns of the
+/// group's rows in `drows`.
+///
+/// # Safety
+/// The spans lie in the buffers, and the calling task alone touches the head's columns of their rows.
+pub(crate) unsafe fn backward(
+    heads: Heads,
+    kv_head: usize,
+    spans: &[Span],
+    rows: &[f32],
+    dout: &[f32],
+    drows: Shared<f32>,
+    scratch: &mut Scratch,
+) {
+    let Some((&trunk, branches)) = spans.split_first() else {
+        return;
+    };
+    let stride = heads.row_width();
+    scratch
+        .trunk
+        .pack(heads, kv_head, &rows[trunk.first * stride..], trunk.rows);
+    for &span in branches.iter().chain([&trunk]) {
+        let alone = span.first == trunk.first;
+        if span.rows == 0 {
+            continue;
+        }
+        if !alone {
+            scratch
+                .branch
+                .pack(heads, kv_head, &rows[span.first * stride..], span.rows);
+        }
+        for first in (0..span.rows).step_by(heads.rows_per_task()) {
+            let count = heads.rows_per_task().min(span.rows - first);
+            scratch.block(heads, kv_head, span, alone, [first, count], rows, dout);
+            let own = heads.per_kv * heads.width;
+            let [column, ..] = heads.offsets(kv_head);
+            for (i, row) in scratch.dqueries.chunks_exact(own).enumerate() {
+                // SAFETY: the caller's promise.
+                let out = unsafe { drows.slice((span.first + first + i) * stride + column, own) };
+                for (out, x) in out.iter_mut().zip(row) {
+                    *out = x * heads.scale();
+                }
+            }
+        }
+        let done = if alone {
+            &scratch.trunk
+        } else {
+            &scratch.branch
+        };
+        // SAFETY: the caller's promise.
+        unsafe {
+            let at = Shared(drows.at(span.first * stride));
+            done.write(heads, kv_head, span.rows, at);
+        }
+    }
+}
+
+impl Scratch {
+    /// One block of queries: leaves the gradients of the queries (but for the softmax scale) in
+    /// `dqueries` and adds to those of keys and values. `alone` for the trunk itself.
+    #[expect(clippy::too_many_arguments, reason = "the place of the block")]
+    fn block(
+        &mut self,
+        heads: Heads,
+        kv_head: usize,
+        span: Span,
+        alone: bool,
+        [first, count]: [usize; 2],
+        rows: &[f32],
+        dout: &[f32],
+    ) {
+        let (width, one) = (heads.width, BLOCK * heads.width);
+        let start = span.first + first;
+        let at = start * heads.row_width();
+        gather_queries(
+            heads,
+            kv_head,
+            &rows[at..],
+            heads.row_width(),
+            count,
+            &mut self.queries,
+        );
+        self.douts.clear();
+        let own = heads.per_kv * width;
+        for i in 0..count {
+            let row = &dout[(start + i) * heads.query_width() + kv_head * own..][..own];
+            self.douts.extend_from_slice(row);
+        }
+        let own = if alone { &self.trunk } else { &self.branch };
+        let sight = Sight {
+            trunk: self.trunk.blocks(heads),
+            fork: span.fork,
+            own: own.blocks(heads),
+            before: first,
+        };
+        let (fork, reach) = (span.fork, sight.reach(count));
+        self.weights.compute(heads, &self.queries, count, sight);
+        let (weights, slopes) = (&self.weights, &mut self.slopes);
+        slopes.trunk.resize(weights.trunk.len(), 0.0);
+        slopes.own.resize(weights.own.len(), 0.0);
+        scores(
+            &self.douts,
+            width,
+            sight.trunk,
+            2 * one,
+            fork,
+            &mut slopes.trunk,
+            fork,
+        );
+        scores(
+            &self.douts,
+            width,
+            sight.own,
+            2 * one,
+            reach,
+            &mut slopes.own,
+            reach,
+        );
+        for i in 0..count * heads.per_kv {
+            let (t, o) = (i * fork..(i + 1) * fork, i * reach..(i + 1) * reach);
+            score_slopes(
+                [&weights.trunk[t.clone()], &weights.own[o.clone()]],
+                [&mut slopes.trunk[t], &mut slopes.own[o]],
+            );
+        }
+        self.dqueries.clear();
+        self.dqueries.resize(self.queries.len(), 0.0);
+        mix(
+            &slopes.trunk,
+            fork,
+            sight.trunk,
+            one,
+            fork,
+            width,
+            &mut self.dqueries,
+        );
+        mix(
+            &slopes.own,
+            reach,
+            sight.own,
+            one,
+            reach,
+            width,
+            &mut self.dqueries,
+        );
+        self.trunk.add(
+            heads,
+            fork,
+            [
+                (&slopes.trunk, &self.queries),
+                (&weights.trunk, &self.douts),
+            ],
+        );
+        let own = if alone {
+            &mut self.trunk
+        } else {
+            &mut self.branch
+        };
+        own.add(
+            heads,
+            reach,
+            [(&slopes.own, &self.queries), (&weights.own, &self.douts)],
+        );
+    }
+}
+
+multiversion! {
+    /// Turns the derivatives by the attention weights into derivatives by the scores.
+    fn score_slopes(weights: [&[f32]; 2], slopes: [&mut [f32]; 2]) {
+        let mean = dot(weights[0], slopes[0]) + dot(weights[1], slopes[1]);
+        for (weights, slopes) in weights.into_iter().zip(slopes) {
+            for (slope, weight) in slopes.iter_mut().zip(weights) {
+                *slope = weight * (*slope - mean);
+            }
+        }
+    }
+}

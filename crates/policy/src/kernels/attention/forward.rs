@@ -1,0 +1,176 @@
+//! Outputs of attention: for runs of rows of one sequence, and for one row of each of many branches.
+
+use super::{BLOCK, Blocks, Heads, Sight, Weights, gather_queries, mix, scores, softmax_of_parts};
+use crate::kernels::Shared;
+
+/// Work memory of a task.
+#[derive(Default)]
+pub(crate) struct Scratch {
+    queries: Vec<f32>,
+    weights: Weights,
+    out: Vec<f32>,
+}
+
+/// Copies `[rows * per_kv, width]` results to their rows.
+///
+/// # Safety
+/// The rows lie in the buffer, and the calling task alone touches this head's columns of them.
+unsafe fn scatter(heads: Heads, kv_head: usize, results: &[f32], out: Shared<f32>) {
+    let own = heads.per_kv * heads.width;
+    for (i, row) in results.chunks_exact(own).enumerate() {
+        // SAFETY: the caller's promise.
+        unsafe { out.slice(i * heads.query_width() + kv_head * own, own) }.copy_from_slice(row);
+    }
+}
+
+/// Attention of `rows` rows that follow each other in one sequence, for the queries of one key-value
+/// head. `queries` starts at the first row (`[.., stride]`), `out` at the first row of the output
+/// (`[rows, heads * width]`).
+///
+/// # Safety
+/// The output rows lie in the buffer, and the calling task alone touches the head's columns of them.
+pub(crate) unsafe fn sequence(
+    heads: Heads,
+    kv_head: usize,
+    queries: &[f32],
+    rows: usize,
+    sight: Sight<'_>,
+    scratch: &mut Scratch,
+    out: Shared<f32>,
+) {
+    let width = heads.width;
+    gather_queries(
+        heads,
+        kv_head,
+        queries,
+        heads.row_width(),
+        rows,
+        &mut scratch.queries,
+    );
+    scratch
+        .weights
+        .compute(heads, &scratch.queries, rows, sight);
+    scratch.out.clear();
+    scratch.out.resize(scratch.queries.len(), 0.0);
+    let (fork, reach) = (sight.fork, sight.reach(rows));
+    let Weights { trunk, own } = &scratch.weights;
+    mix(
+        trunk,
+        fork,
+        sight.trunk,
+        BLOCK * width,
+        fork,
+        width,
+        &mut scratch.out,
+    );
+    mix(
+        own,
+        reach,
+        sight.own,
+        BLOCK * width,
+        reach,
+        width,
+        &mut scratch.out,
+    );
+    // SAFETY: the caller's promise.
+    unsafe { scatter(heads, kv_head, &scratch.out, out) };
+}
+
+/// What the newest token of a branch sees.
+#[derive(Clone, Copy)]
+pub(crate) struct BranchQueries<'a> {
+    /// Trunk positions it sees.
+    pub(crate) fork: usize,
+    /// Its own blocks.
+    pub(crate) own: Blocks<'a>,
+    /// Own positions, itself included.
+    pub(crate) len: usize,
+}
+
+/// Attention of one row each of branches of one trunk, for the queries of one key-value head: the queries
+/// of all branches meet the trunk's keys in one product. `queries` and `out` as in [`sequence`], one row
+/// a branch.
+///
+/// # Safety
+/// As [`sequence`].
+pub(crate) unsafe fn branches(
+    heads: Heads,
+    kv_head: usize,
+    queries: &[f32],
+    trunk: Blocks<'_>,
+    branches: &[BranchQueries<'_>],
+    scratch: &mut Scratch,
+    out: Shared<f32>,
+) {
+    let (width, per_kv) = (heads.width, heads.per_kv);
+    let reach = branches.iter().map(|branch| branch.fork).max().unwrap_or(0);
+    gather_queries(
+        heads,
+        kv_head,
+        queries,
+        heads.row_width(),
+        branches.len(),
+        &mut scratch.queries,
+    );
+    let Scratch {
+        queries,
+        weights,
+        out: results,
+    } = scratch;
+    weights.trunk.resize(branches.len() * per_kv * reach, 0.0);
+    scores(queries, width, trunk, 0, reach, &mut weights.trunk, reach);
+    results.clear();
+    results.resize(queries.len(), 0.0);
+    // Own scores first, because the softmax needs both parts; weights of trunk positions behind a
+    // branch's fork become 0, which leaves sums as they are.
+    let mut first = 0;
+    for (i, branch) in branches.iter().enumerate() {
+        weights.own.resize(first + per_kv * branch.len, 0.0);
+        let own = &mut weights.own[first..];
+        let range = i * per_kv * width..(i + 1) * per_kv * width;
+        scores(
+            &queries[range],
+            width,
+            branch.own,
+            0,
+            branch.len,
+            own,
+            branch.len,
+        );
+        for (h, own) in own.chunks_exact_mut(branch.len).enumerate() {
+            let at = (i * per_kv + h) * reach;
+            let (seen, hidden) = weights.trunk[at..at + reach].split_at_mut(branch.fork);
+            softmax_of_parts(seen, own);
+            hidden.fill(0.0);
+        }
+        first += per_kv * branch.len;
+    }
+    mix(
+        &weights.trunk,
+        reach,
+        trunk,
+        BLOCK * width,
+        reach,
+        width,
+        results,
+    );
+    let mut first = 0;
+    for (branch, results) in branches
+        .iter()
+        .zip(results.chunks_exact_mut(per_kv * width))
+    {
+        let own = &weights.own[first..first + per_kv * branch.len];
+        mix(
+            own,
+            branch.len,
+            branch.own,
+            BLOCK * width,
+            branch.len,
+            width,
+            results,
+        );
+        first += per_kv * branch.len;
+    }
+    // SAFETY: the caller's promise.
+    unsafe { scatter(heads, kv_head, results, out) };
+}

@@ -1,0 +1,397 @@
+//! Products with bfloat16 factors and float32 sums.
+//!
+//! Both factors are kept as pairs of neighbours along the sum, the first in the low half of a 32-bit
+//! word: the left one in tiles of 16 rows and 16 pairs (1 KiB, what a matrix register holds), the right
+//! one in panels of 32 columns. Depths are padded with zeros to a multiple of 32.
+
+use super::amx;
+use crate::kernels::transpose::transpose;
+use crate::kernels::{Level, Shared, level, multiversion};
+
+/// Rows of a left tile.
+pub(crate) const TILE_ROWS: usize = 16;
+/// Depth of a tile: 16 pairs.
+pub(crate) const TILE_DEPTH: usize = 32;
+/// Words of a left tile.
+pub(crate) const TILE_WORDS: usize = 256;
+/// Columns of a right panel.
+pub(crate) const PANEL: usize = 32;
+
+/// Which instructions multiply; a process uses one of them for every product, so bits agree.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Unit {
+    /// AMX matrix registers.
+    Matrix,
+    /// AVX512-BF16 dot products.
+    Dot,
+    /// Float32 arithmetic on rounded factors.
+    Emulated,
+}
+
+/// The unit of this processor, found out once.
+pub(crate) fn unit() -> Unit {
+    static UNIT: std::sync::OnceLock<Unit> = std::sync::OnceLock::new();
+    *UNIT.get_or_init(|| {
+        if level() == Level::Avx512 {
+            if amx::request() {
+                return Unit::Matrix;
+            }
+            #[cfg(target_arch = "x86_64")]
+            if is_x86_feature_detected!("avx512bf16") {
+                return Unit::Dot;
+            }
+        }
+        Unit::Emulated
+    })
+}
+
+/// The nearest bfloat16, ties to even, in the upper half of the word; not-a-number stays one.
+#[inline(always)]
+pub(crate) fn round(x: f32) -> u32 {
+    let bits = x.to_bits();
+    let nearest = bits.wrapping_add(0x7fff + ((bits >> 16) & 1));
+    let kept = if bits & 0x7fff_ffff > 0x7f80_0000 {
+        bits | 0x0040_0000
+    } else {
+        nearest
+    };
+    kept & 0xffff_0000
+}
+
+#[inline(always)]
+fn pair(low: f32, high: f32) -> u32 {
+    round(high) | (round(low) >> 16)
+}
+
+/// Number of tiles along a sum of `depth` products.
+pub(crate) fn tiles(depth: usize) -> usize {
+    depth.div_ceil(TILE_DEPTH)
+}
+
+multiversion! {
+    /// Packs up to 16 rows (row-major, `[rows, depth]`) into tiles, `[tiles(depth)][16][16 pairs]`.
+    pub(crate) fn pack_rows(a: &[f32], depth: usize, out: &mut [u32]) {
+        for (i, row) in a.chunks_exact(depth).enumerate() {
+            let whole = row.chunks_exact(TILE_DEPTH);
+            let rest = whole.remainder();
+            for (tile, values) in out.chunks_exact_mut(TILE_WORDS).zip(whole) {
+                let line = &mut tile[i * 16..(i + 1) * 16];
+                for (word, values) in line.iter_mut().zip(values.as_chunks::<2>().0) {
+                    *word = pair(values[0], values[1]);
+                }
+            }
+            if !rest.is_empty() {
+                let mut values = [0.0; TILE_DEPTH];
+                values[..rest.len()].copy_from_slice(rest);
+                let at = depth / TILE_DEPTH * TILE_WORDS + i * 16;
+                for (word, values) in out[at..at + 16].iter_mut().zip(values.as_chunks::<2>().0) {
+                    *word = pair(values[0], values[1]);
+                }
+            }
+        }
+        for i in a.len() / depth..TILE_ROWS {
+            for tile in out.chunks_exact_mut(TILE_WORDS) {
+                tile[i * 16..(i + 1) * 16].fill(0);
+            }
+        }
+    }
+}
+
+multiversion! {
+    /// Pairs of rows 2i and 2i + 1 of up to 32 rows (`stride` apart, `width` wide): `[16][width]`; rows
+    /// that are missing count as zero.
+    pub(crate) fn pair_rows(a: &[f32], stride: usize, rows: usize, width: usize, out: &mut [u32]) {
+        for (i, out) in out.chunks_exact_mut(width).take(16).enumerate() {
+            if 2 * i + 1 < rows {
+                let low = &a[2 * i * stride..][..width];
+                let high = &a[(2 * i + 1) * stride..][..width];
+                for ((out, low), high) in out.iter_mut().zip(low).zip(high) {
+                    *out = pair(*low, *high);
+                }
+            } else if 2 * i < rows {
+                for (out, low) in out.iter_mut().zip(&a[2 * i * stride..][..width]) {
+                    *out = pair(*low, 0.0);
+                }
+            } else {
+                out.fill(0);
+            }
+        }
+    }
+}
+
+/// Turns `[16 pairs][width]` words, as [`pair_rows`] makes them, into one left tile for each 16 columns;
+/// tile t goes to `out + t * tile_stride`.
+///
+/// # Safety
+/// The tiles lie inside the buffer and belong to the caller alone.
+pub(crate) unsafe fn tiles_of_pairs(
+    pairs: &[u32],
+    width: usize,
+    out: Shared<u32>,
+    tile_stride: usize,
+) {
+    for (t, first) in (0..width).step_by(TILE_ROWS).enumerate() {
+        let columns = TILE_ROWS.min(width - first);
+        // SAFETY: the caller's promise.
+        let tile = unsafe { out.slice(t * tile_stride, TILE_WORDS) };
+        tile[columns * 16..].fill(0);
+        transpose(&pairs[first..], width, [16, columns], tile, 16);
+    }
+}
+
+/// Packs `columns` rows of a weight (`[columns][depth]`, at most 32) as one panel of its transpose;
+/// `scratch` is work memory.
+pub(crate) fn pack_panel_transposed(
+    weight: &[f32],
+    depth: usize,
+    scratch: &mut Vec<u32>,
+    panel: &mut [u32],
+) {
+    let (blocks, columns) = (tiles(depth), weight.len() / depth);
+    scratch.resize(blocks * TILE_WORDS, 0);
+    if columns < PANEL {
+        panel.fill(0);
+    }
+    for (half, rows) in weight.chunks(TILE_ROWS * depth).enumerate() {
+        pack_rows(rows, depth, scratch);
+        for (block, tile) in scratch.chunks_exact(TILE_WORDS).enumerate() {
+            let out = &mut panel[block * 16 * PANEL + half * 16..];
+            transpose(tile, 16, [rows.len() / depth, 16], out, PANEL);
+        }
+    }
+}
+
+/// A product of a run of row tiles with one panel: `c (+)= left * panel` over `blocks` tiles of depth.
+#[derive(Clone, Copy)]
+pub(crate) struct Strip {
+    /// Word (row i of tile t, pair p of block k) is at `left + t * tile_stride + k * 256 + i * 16 + p`.
+    pub(crate) left: *const u32,
+    pub(crate) tile_stride: usize,
+    /// Word (pair p of block k, column j) is at `panel + (k * 16 + p) * 32 + j`.
+    pub(crate) panel: *const u32,
+    pub(crate) blocks: usize,
+    pub(crate) c: *mut f32,
+    pub(crate) c_stride: usize,
+    pub(crate) rows: usize,
+    /// At most 32.
+    pub(crate) columns: usize,
+    pub(crate) accumulate: bool,
+}
+
+impl Strip {
+    /// Computes the product.
+    ///
+    /// # Safety
+    /// The words and the elements of `c` lie in memory the caller may read or write, and no other thread
+    /// touches those of `c`; for [`Unit::Matrix`] an [`amx::Session`] is open on this thread.
+    pub(crate) unsafe fn run(self, unit: Unit) {
+        // SAFETY: the caller's promise; `unit` reports only what the processor has.
+        unsafe {
+            match unit {
+                Unit::Matrix => amx::run(self),
+                #[cfg(target_arch = "x86_64")]
+                Unit::Dot => self.each_eight(dot),
+                _ => self.each_eight(emulated),
+            }
+        }
+    }
+
+    /// Calls `work` for each eight rows.
+    unsafe fn each_eight(self, work: unsafe fn(Strip)) {
+        for first in (0..self.rows).step_by(8) {
+            let part = Strip {
+                left: self
+                    .left
+                    .wrapping_add(first / 16 * self.tile_stride + first % 16 * 16),
+                c: self.c.wrapping_add(first * self.c_stride),
+                rows: 8.min(self.rows - first),
+                ..self
+            };
+            // SAFETY: the promise of `run`, for fewer rows.
+            unsafe { work(part) };
+        }
+    }
+}
+
+/// Up to eight rows with AVX512-BF16.
+///
+/// # Safety
+/// As [`Strip::run`], on a processor with AVX512-BF16.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bf16")]
+unsafe fn dot(strip: Strip) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        match strip.rows {
+            1 => dot_rows::<1>(strip),
+            2 => dot_rows::<2>(strip),
+            3 => dot_rows::<3>(strip),
+            4 => dot_rows::<4>(strip),
+            5 => dot_rows::<5>(strip),
+            6 => dot_rows::<6>(strip),
+            7 => dot_rows::<7>(strip),
+            _ => dot_rows::<8>(strip),
+        }
+    }
+}
+
+/// # Safety
+/// As [`dot`], with exactly `H` rows.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bf16")]
+unsafe fn dot_rows<const H: usize>(strip: Strip) {
+    use std::arch::x86_64::*;
+    let mask = |first: usize| {
+        let lanes = strip.columns.saturating_sub(first).min(16);
+        ((1u32 << lanes) - 1) as __mmask16
+    };
+    let (low, high) = (mask(0), mask(16));
+    let mut sum = [[_mm512_setzero_ps(); 2]; H];
+    // SAFETY: masked lanes are not touched; words are read inside tiles and panel.
+    unsafe {
+        if strip.accumulate {
+            for (i, row) in sum.iter_mut().enumerate() {
+                let at = strip.c.add(i * strip.c_stride);
+                row[0] = _mm512_maskz_loadu_ps(low, at);
+                row[1] = _mm512_maskz_loadu_ps(high, at.wrapping_add(16));
+            }
+        }
+        let bits = |x: __m512i| -> __m512bh { std::mem::transmute(x) };
+        for block in 0..strip.blocks {
+            for pair in 0..16 {
+                let b = strip.panel.add((block * 16 + pair) * PANEL);
+                let b0 = bits(_mm512_loadu_si512(b.cast()));
+                let b1 = bits(_mm512_loadu_si512(b.add(16).cast()));
+                for (i, row) in sum.iter_mut().enumerate() {
+                    let x = *strip.left.add(block * TILE_WORDS + i * 16 + pair);
+                    let x = bits(_mm512_set1_epi32(x as i32));
+                    row[0] = _mm512_dpbf16_ps(row[0], x, b0);
+                    row[1] = _mm512_dpbf16_ps(row[1], x, b1);
+                }
+            }
+        }
+        for (i, row) in sum.iter().enumerate() {
+            let at = strip.c.add(i * strip.c_stride);
+            _mm512_mask_storeu_ps(at, low, row[0]);
+            _mm512_mask_storeu_ps(at.wrapping_add(16), high, row[1]);
+        }
+    }
+}
+
+/// Up to eight rows in float32 arithmetic.
+///
+/// # Safety
+/// As [`Strip::run`].
+unsafe fn emulated(strip: Strip) {
+    let words = strip.blocks * 16 * PANEL;
+    for i in 0..strip.rows {
+        // SAFETY: row i of the tiles, the panel and row i of `c` are inside their buffers.
+        unsafe {
+            let tiles = std::slice::from_raw_parts(
+                strip.left.add(i * 16),
+                (strip.blocks - 1) * TILE_WORDS + 16,
+            );
+            let panel = std::slice::from_raw_parts(strip.panel, words);
+            let out =
+                std::slice::from_raw_parts_mut(strip.c.add(i * strip.c_stride), strip.columns);
+            emulated_row(tiles, panel, strip.accumulate, out);
+        }
+    }
+}
+
+multiversion! {
+    fn emulated_row(tiles: &[u32], panel: &[u32], accumulate: bool, out: &mut [f32]) {
+        let mut sum = [0.0f32; PANEL];
+        if accumulate {
+            sum[..out.len()].copy_from_slice(out);
+        }
+        for (block, panel) in panel.chunks_exact(16 * PANEL).enumerate() {
+            let line = &tiles[block * TILE_WORDS..][..16];
+            for (x, b) in line.iter().zip(panel.as_chunks::<PANEL>().0) {
+                let (low, high) = (f32::from_bits(x << 16), f32::from_bits(x & 0xffff_0000));
+                for (s, b) in sum.iter_mut().zip(b) {
+                    *s += low * f32::from_bits(b << 16);
+                    *s += high * f32::from_bits(b & 0xffff_0000);
+                }
+            }
+        }
+        let width = out.len();
+        out.copy_from_slice(&sum[..width]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rounding_is_to_nearest_even_and_keeps_infinity_and_not_a_number() {
+        for x in [
+            0.0,
+            -1.0,
+            1.0 / 3.0,
+            3.389e38,
+            1e-40,
+            f32::INFINITY,
+            1.003_906_3,
+        ] {
+            let ours = f32::from_bits(round(x));
+            assert_eq!(ours, half::bf16::from_f32(x).to_f32(), "{x}");
+        }
+        assert!(f32::from_bits(round(f32::NAN)).is_nan());
+    }
+
+    /// The three units multiply the same rounded factors; only the order of a pair's sum may differ.
+    #[test]
+    fn every_unit_the_processor_has_gives_the_same_product() {
+        let (rows, columns, blocks) = (19, 29, 3);
+        let value = |i: usize| ((i * 7919 % 211) as f32 - 105.0) / 64.0;
+        let depth = blocks * TILE_DEPTH;
+        let a: Vec<f32> = (0..rows * depth).map(value).collect();
+        let w: Vec<f32> = (0..columns * depth).map(|i| value(i + 5)).collect();
+        let mut left = vec![0; 2 * blocks * TILE_WORDS];
+        for (tile, rows) in left
+            .chunks_mut(blocks * TILE_WORDS)
+            .zip(a.chunks(TILE_ROWS * depth))
+        {
+            pack_rows(rows, depth, tile);
+        }
+        let mut panel = vec![0; blocks * 16 * PANEL];
+        pack_panel_transposed(&w, depth, &mut Vec::new(), &mut panel);
+        let mut units = vec![Unit::Emulated];
+        if unit() == Unit::Matrix {
+            units.push(Unit::Matrix);
+        }
+        #[cfg(target_arch = "x86_64")]
+        if is_x86_feature_detected!("avx512bf16") {
+            units.push(Unit::Dot);
+        }
+        for unit in units {
+            let mut c = vec![0.5; rows * columns];
+            let strip = Strip {
+                left: left.as_ptr(),
+                tile_stride: blocks * TILE_WORDS,
+                panel: panel.as_ptr(),
+                blocks,
+                c: c.as_mut_ptr(),
+                c_stride: columns,
+                rows,
+                columns,
+                accumulate: true,
+            };
+            let session = amx::Session::open(unit);
+            // SAFETY: sizes are those of the buffers above.
+            unsafe { strip.run(unit) };
+            drop(session);
+            for i in 0..rows {
+                for j in 0..columns {
+                    let exact: f64 = (0..depth)
+                        .map(|k| f64::from(a[i * depth + k]) * f64::from(w[j * depth + k]))
+                        .sum();
+                    let error = (f64::from(c[i * columns + j]) - 0.5 - exact).abs();
+                    assert!(error < 1e-4, "{unit:?} at {i} {j}: {error:e}");
+                }
+            }
+        }
+    }
+}

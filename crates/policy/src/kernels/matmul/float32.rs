@@ -1,0 +1,172 @@
+//! The float32 tile: up to 12 rows times 32 columns, kept in registers over the whole depth.
+
+use crate::kernels::{Level, level};
+
+/// Columns of a tile: two 512-bit vectors.
+pub(crate) const WIDTH: usize = 32;
+/// Rows of a tile.
+pub(crate) const HEIGHT: usize = 12;
+
+/// One small product: `c[i][j] (+)= sum over k of a[i][k] * b[k][j]`, multiply-adds in the order of k,
+/// starting from `c` or from zero.
+#[derive(Clone, Copy)]
+pub(crate) struct Tile {
+    /// Element (i, k) is at `a + i * strides[0] + k * strides[1]`.
+    pub(crate) a: *const f32,
+    pub(crate) a_strides: [usize; 2],
+    /// Element (k, j) is at `b + k * b_stride + j`.
+    pub(crate) b: *const f32,
+    pub(crate) b_stride: usize,
+    /// Element (i, j) is at `c + i * c_stride + j`.
+    pub(crate) c: *mut f32,
+    pub(crate) c_stride: usize,
+    pub(crate) depth: usize,
+    /// Rows, any number: more than [`HEIGHT`] are done in turns.
+    pub(crate) rows: usize,
+    /// Columns, at most [`WIDTH`].
+    pub(crate) columns: usize,
+    /// Whether sums start from `c`.
+    pub(crate) accumulate: bool,
+}
+
+impl Tile {
+    /// Computes the product.
+    ///
+    /// # Safety
+    /// All elements named by sizes and strides lie in memory the caller may read or write, and no other
+    /// thread touches those of `c`.
+    #[inline]
+    pub(crate) unsafe fn run(mut self) {
+        let mut rows = self.rows;
+        let level = level();
+        while rows > 0 {
+            self.rows = rows.min(HEIGHT);
+            // SAFETY: the caller's promise; `level` reports only features that the processor has.
+            unsafe {
+                self.dispatch(level);
+                self.a = self.a.wrapping_add(self.rows * self.a_strides[0]);
+                self.c = self.c.wrapping_add(self.rows * self.c_stride);
+            }
+            rows -= self.rows;
+        }
+    }
+
+    #[inline]
+    unsafe fn dispatch(self, level: Level) {
+        macro_rules! heights {
+            ($call:ident) => {
+                match self.rows {
+                    1 => $call::<1>(self),
+                    2 => $call::<2>(self),
+                    3 => $call::<3>(self),
+                    4 => $call::<4>(self),
+                    5 => $call::<5>(self),
+                    6 => $call::<6>(self),
+                    7 => $call::<7>(self),
+                    8 => $call::<8>(self),
+                    9 => $call::<9>(self),
+                    10 => $call::<10>(self),
+                    11 => $call::<11>(self),
+                    _ => $call::<12>(self),
+                }
+            };
+        }
+        // SAFETY: the promise of `run`.
+        unsafe {
+            match level {
+                #[cfg(target_arch = "x86_64")]
+                Level::Avx512 => heights!(avx512),
+                #[cfg(target_arch = "x86_64")]
+                Level::Avx2 => avx2(self),
+                _ => portable(self),
+            }
+        }
+    }
+}
+
+/// # Safety
+/// As [`Tile::run`] with exactly `H` rows, on a processor with AVX-512.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f")]
+unsafe fn avx512<const H: usize>(tile: Tile) {
+    use std::arch::x86_64::*;
+    let mask = |first: usize| {
+        let lanes = tile.columns.saturating_sub(first).min(16);
+        ((1u32 << lanes) - 1) as __mmask16
+    };
+    let (low, high) = (mask(0), mask(16));
+    let mut sum = [[_mm512_setzero_ps(); 2]; H];
+    // SAFETY: masked lanes are not touched; the rest is inside the three matrices.
+    unsafe {
+        if tile.accumulate {
+            for (i, row) in sum.iter_mut().enumerate() {
+                let at = tile.c.add(i * tile.c_stride);
+                row[0] = _mm512_maskz_loadu_ps(low, at);
+                row[1] = _mm512_maskz_loadu_ps(high, at.wrapping_add(16));
+            }
+        }
+        let (mut a, mut b) = (tile.a, tile.b);
+        for _ in 0..tile.depth {
+            let b0 = _mm512_maskz_loadu_ps(low, b);
+            let b1 = _mm512_maskz_loadu_ps(high, b.wrapping_add(16));
+            for (i, row) in sum.iter_mut().enumerate() {
+                let x = _mm512_set1_ps(*a.add(i * tile.a_strides[0]));
+                row[0] = _mm512_fmadd_ps(x, b0, row[0]);
+                row[1] = _mm512_fmadd_ps(x, b1, row[1]);
+            }
+            a = a.wrapping_add(tile.a_strides[1]);
+            b = b.wrapping_add(tile.b_stride);
+        }
+        for (i, row) in sum.iter().enumerate() {
+            let at = tile.c.add(i * tile.c_stride);
+            _mm512_mask_storeu_ps(at, low, row[0]);
+            _mm512_mask_storeu_ps(at.wrapping_add(16), high, row[1]);
+        }
+    }
+}
+
+/// # Safety
+/// As [`Tile::run`], on a processor with AVX2 and FMA.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+unsafe fn avx2(tile: Tile) {
+    // SAFETY: the caller's promise.
+    unsafe { rows(tile, |x, b, sum| x.mul_add(b, sum)) }
+}
+
+/// # Safety
+/// As [`Tile::run`].
+unsafe fn portable(tile: Tile) {
+    // SAFETY: the caller's promise.
+    unsafe { rows(tile, |x, b, sum| sum + x * b) }
+}
+
+/// # Safety
+/// As [`Tile::run`].
+#[inline(always)]
+unsafe fn rows(tile: Tile, multiply_add: impl Fn(f32, f32, f32) -> f32) {
+    for i in 0..tile.rows {
+        // SAFETY: row i of `c` has `columns` elements, as has each of the `depth` rows of `b`.
+        unsafe {
+            let out = std::slice::from_raw_parts_mut(tile.c.add(i * tile.c_stride), tile.columns);
+            let mut sum = [0.0f32; WIDTH];
+            if tile.accumulate {
+                sum[..tile.columns].copy_from_slice(out);
+            }
+            for k in 0..tile.depth {
+                let x = *tile.a.add(i * tile.a_strides[0] + k * tile.a_strides[1]);
+                let b = std::slice::from_raw_parts(tile.b.add(k * tile.b_stride), tile.columns);
+                if let Ok(b) = <&[f32; WIDTH]>::try_from(b) {
+                    for (s, b) in sum.iter_mut().zip(b) {
+                        *s = multiply_add(x, *b, *s);
+                    }
+                } else {
+                    for (s, b) in sum.iter_mut().zip(b) {
+                        *s = multiply_add(x, *b, *s);
+                    }
+                }
+            }
+            out.copy_from_slice(&sum[..tile.columns]);
+        }
+    }
+}
