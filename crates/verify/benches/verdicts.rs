@@ -7,6 +7,10 @@
 
 use std::hint::black_box;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+#[path = "../tests/hostile/answers.rs"]
+mod hostile;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use seele_verify::{Extraction, Options, compare_answers, verify_choice};
@@ -94,5 +98,31 @@ fn single(criterion: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, vectors, single);
+/// The slowest verdict on hostile answers, printed: the limit is 20 ms.
+fn slowest_hostile(criterion: &mut Criterion) {
+    let answers = hostile::answers();
+    let (mut slowest, mut gold, mut answer) = (Duration::ZERO, "", "");
+    for one in &answers {
+        for other in hostile::GOLDS {
+            // The best of three, against what else the machine does.
+            let spent = (0..3)
+                .map(|_| {
+                    let start = Instant::now();
+                    black_box(compare_answers(other, one, &Options::default()));
+                    start.elapsed()
+                })
+                .min()
+                .unwrap();
+            if spent > slowest {
+                (slowest, gold, answer) = (spent, other, one);
+            }
+        }
+    }
+    println!("slowest hostile verdict: {slowest:?} for {gold} and {answer:.60}");
+    criterion.bench_function("slowest hostile", |bencher| {
+        bencher.iter(|| compare_answers(black_box(gold), black_box(answer), &Options::default()));
+    });
+}
+
+criterion_group!(benches, vectors, single, slowest_hostile);
 criterion_main!(benches);

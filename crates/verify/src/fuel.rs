@@ -13,11 +13,17 @@ pub(crate) enum Stop {
 
 /// A counter that runs down.
 #[derive(Debug)]
-pub(crate) struct Fuel(Cell<u32>);
+pub(crate) struct Fuel {
+    limit: u32,
+    left: Cell<u32>,
+}
 
 impl Fuel {
     pub(crate) fn new(steps: u32) -> Self {
-        Self(Cell::new(steps))
+        Self {
+            limit: steps,
+            left: Cell::new(steps),
+        }
     }
 
     /// Takes `steps`, or fails for good when fewer are left.
@@ -25,14 +31,14 @@ impl Fuel {
     pub(crate) fn spend(&self, steps: usize) -> Result<(), Stop> {
         match u32::try_from(steps)
             .ok()
-            .and_then(|steps| self.0.get().checked_sub(steps))
+            .and_then(|steps| self.left.get().checked_sub(steps))
         {
             Some(left) => {
-                self.0.set(left);
+                self.left.set(left);
                 Ok(())
             }
             None => {
-                self.0.set(0);
+                self.left.set(0);
                 Err(Stop::OutOfFuel)
             }
         }
@@ -40,6 +46,11 @@ impl Fuel {
 
     /// True when nothing is left.
     pub(crate) fn is_empty(&self) -> bool {
-        self.0.get() == 0
+        self.left.get() == 0
+    }
+
+    /// Steps taken so far; all of them once a request was refused.
+    pub(crate) fn spent(&self) -> u32 {
+        self.limit - self.left.get()
     }
 }

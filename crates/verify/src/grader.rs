@@ -55,7 +55,9 @@ pub fn verify_choice<'a, S: AsRef<str>>(
     } else {
         options.mode
     };
-    let Comparison { verdict, reason } = if mode == Mode::Choice {
+    let Comparison {
+        verdict, reason, ..
+    } = if mode == Mode::Choice {
         compare::compare_choice(gold, &extracted, choices)
     } else {
         compare::compare(gold, &extracted, options)

@@ -79,13 +79,17 @@ impl Rational {
         }
     }
 
-    /// What an operation on this number costs, in steps: the greatest common divisor dominates.
+    /// What an operation on this number costs, in steps. For a fraction the greatest common divisor dominates.
     pub(crate) fn cost(&self) -> usize {
         match self {
             Small(..) => 1,
-            Big(_) => {
+            Big(b) => {
                 let limbs = (self.bits() / 64) as usize;
-                2 + limbs * limbs / 4
+                if b.1.is_one() {
+                    1 + limbs * limbs / 16
+                } else {
+                    10 + limbs * limbs / 4
+                }
             }
         }
     }

@@ -13,7 +13,7 @@ use num_traits::{One, ToPrimitive};
 /// Trial division goes this far; what is left counts as one prime.
 const MAX_TRIAL_DIVISOR: u64 = 1000;
 /// Sums are multiplied out while the power has no more terms than this.
-const MAX_POWER_TERMS: u64 = 300;
+const MAX_POWER_TERMS: u64 = 160;
 
 impl Generators {
     /// `base^exponent`. `real_root` takes the real odd root of a negative number (`\sqrt[3]{-8} = -2`),
@@ -89,11 +89,7 @@ impl Generators {
         );
         let bits = base.coefficient_bits().saturating_mul(power.unsigned_abs());
         if power_terms <= MAX_POWER_TERMS && bits <= MAX_BITS / 4 {
-            let mut product = base.clone();
-            for _ in 1..power {
-                product = self.multiply(&product, base, fuel)?;
-            }
-            return Ok(product);
+            return self.expanded_power(base, power.unsigned_abs(), fuel);
         }
         // Too long to write out: a power of the primitive part.
         let (content, monomial, primitive) = self.primitive_part(base, fuel)?;
@@ -111,6 +107,29 @@ impl Generators {
             Rational::ONE,
         );
         self.multiply(&content, &symbolic, fuel)
+    }
+
+    /// A power multiplied out. Squares are cheapest for two terms; with more, the factors one by one are.
+    fn expanded_power(
+        &self,
+        base: &Polynomial,
+        power: u64,
+        fuel: &Fuel,
+    ) -> Result<Polynomial, Stop> {
+        let mut product = base.clone();
+        if base.terms().len() > 2 {
+            for _ in 1..power {
+                product = self.multiply(&product, base, fuel)?;
+            }
+            return Ok(product);
+        }
+        for bit in (0..power.ilog2()).rev() {
+            product = self.multiply(&product, &product, fuel)?;
+            if power >> bit & 1 == 1 {
+                product = self.multiply(&product, base, fuel)?;
+            }
+        }
+        Ok(product)
     }
 
     fn term_power(&mut self, term: &Term, power: i64, fuel: &Fuel) -> Result<Polynomial, Stop> {

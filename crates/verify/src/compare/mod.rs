@@ -31,6 +31,8 @@ pub struct Comparison {
     pub verdict: Verdict,
     /// The rule that decided.
     pub reason: Reason,
+    /// Work done, in steps: 0 where the text alone decided, at most [`Options::fuel`].
+    pub steps: u32,
 }
 
 impl Comparison {
@@ -38,6 +40,15 @@ impl Comparison {
         Self {
             verdict: Verdict::Correct,
             reason,
+            steps: 0,
+        }
+    }
+
+    const fn undecided(verdict: Verdict, reason: Reason) -> Self {
+        Self {
+            verdict,
+            reason,
+            steps: 0,
         }
     }
 
@@ -45,6 +56,7 @@ impl Comparison {
         Self {
             verdict: Verdict::Wrong,
             reason,
+            steps: 0,
         }
     }
 }
@@ -96,16 +108,10 @@ pub(crate) fn compare(gold: &str, answer: &str, options: &Options) -> Comparison
         return comparison;
     }
     if gold.is_empty() {
-        return Comparison {
-            verdict: Verdict::GoldUnreadable,
-            reason: Reason::GoldNotReadable,
-        };
+        return Comparison::undecided(Verdict::GoldUnreadable, Reason::GoldNotReadable);
     }
     if gold.len().max(answer.len()) > MAX_ANSWER_BYTES {
-        return Comparison {
-            verdict: Verdict::OverBudget,
-            reason: Reason::OutOfFuel,
-        };
+        return Comparison::undecided(Verdict::OverBudget, Reason::OutOfFuel);
     }
     let (gold, answer) = (unicode::to_latex(gold), unicode::to_latex(answer));
     if gold == answer {
@@ -119,7 +125,11 @@ pub(crate) fn compare(gold: &str, answer: &str, options: &Options) -> Comparison
         };
     }
     let fuel = Fuel::new(options.fuel);
-    compare_formulas(&gold, &answer, options, &fuel)
+    let comparison = compare_formulas(&gold, &answer, options, &fuel);
+    Comparison {
+        steps: fuel.spent(),
+        ..comparison
+    }
 }
 
 fn compare_formulas(gold: &str, answer: &str, options: &Options, fuel: &Fuel) -> Comparison {
@@ -138,16 +148,10 @@ fn compare_formulas(gold: &str, answer: &str, options: &Options, fuel: &Fuel) ->
     let (gold_root, answer_root) = match (gold_root, answer_root) {
         (Ok(gold_root), Ok(answer_root)) => (gold_root, answer_root),
         _ if fuel.is_empty() => {
-            return Comparison {
-                verdict: Verdict::OverBudget,
-                reason: Reason::OutOfFuel,
-            };
+            return Comparison::undecided(Verdict::OverBudget, Reason::OutOfFuel);
         }
         (Err(Unreadable), _) => {
-            return Comparison {
-                verdict: Verdict::GoldUnreadable,
-                reason: Reason::GoldNotReadable,
-            };
+            return Comparison::undecided(Verdict::GoldUnreadable, Reason::GoldNotReadable);
         }
         (_, Err(Unreadable)) => {
             return Comparison::wrong(if is_text {
@@ -170,10 +174,7 @@ fn compare_formulas(gold: &str, answer: &str, options: &Options, fuel: &Fuel) ->
         } else {
             reason
         }),
-        Err(_) => Comparison {
-            verdict: Verdict::OverBudget,
-            reason: Reason::OutOfFuel,
-        },
+        Err(_) => Comparison::undecided(Verdict::OverBudget, Reason::OutOfFuel),
     }
 }
 
@@ -296,10 +297,7 @@ fn is_collection(node: Node) -> bool {
 /// Compares two choice letters.
 pub(crate) fn compare_choice<S: AsRef<str>>(gold: &str, answer: &str, choices: &[S]) -> Comparison {
     let Some(gold) = letter_of(gold, choices) else {
-        return Comparison {
-            verdict: Verdict::GoldUnreadable,
-            reason: Reason::GoldNotReadable,
-        };
+        return Comparison::undecided(Verdict::GoldUnreadable, Reason::GoldNotReadable);
     };
     match letter_of(answer, choices) {
         Some(letter) if letter == gold => Comparison::correct(Reason::SameLetter),
