@@ -7,8 +7,10 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
 
-use seele_verify::Verdict;
-use seele_verify::reward::{Reward, RewardConfig, RewardConfigError, RewardRequest, Score};
+use seele_verify::reward::{
+    Reward, RewardConfig, RewardConfigError, RewardRequest, Score, UnusableGold,
+};
+use seele_verify::{GoldError, Verdict};
 use serde_json::{Map, Value, json};
 
 fn reward(toml: &str) -> Box<dyn Reward> {
@@ -318,6 +320,38 @@ fn a_program_that_hangs_or_crashes_is_replaced_and_counted() {
         Some(0.75),
         "the pool recovers"
     );
+}
+
+#[test]
+fn rows_that_cannot_be_judged_are_found_before_a_run() {
+    let empty = serde_json::Map::new();
+    let columns = |value: Value| value.as_object().unwrap().clone();
+    let math = reward("[overlong]\nbuffer_tokens = 10");
+    assert_eq!(math.check_gold(r"\frac{1}{2}", &empty), Ok(()));
+    assert_eq!(
+        math.check_gold(r"\frac{1}{", &empty),
+        Err(UnusableGold::Gold(GoldError::Unreadable))
+    );
+    assert_eq!(
+        math.check_gold(" ", &empty),
+        Err(UnusableGold::Gold(GoldError::Empty))
+    );
+    let choice = reward("kind = \"choice\"");
+    let options = columns(json!({"choices": ["iron", "gold"]}));
+    assert_eq!(choice.check_gold("B", &options), Ok(()));
+    assert!(choice.check_gold("C", &options).is_err(), "there is no C");
+    let countdown = reward("kind = \"countdown\"");
+    let row = columns(json!({"numbers": [1, 2], "target": 3}));
+    assert_eq!(countdown.check_gold("", &row), Ok(()));
+    assert!(matches!(
+        countdown.check_gold("", &empty),
+        Err(UnusableGold::Columns(_))
+    ));
+    let knights = reward("kind = \"knights-and-knaves\"");
+    assert!(knights.check_gold("", &row).is_err());
+    let sum = reward("kind = \"sum\"\n[[terms]]\n[[terms]]\nkind = \"countdown\"");
+    assert_eq!(sum.check_gold("1", &row), Ok(()));
+    assert!(sum.check_gold("1", &empty).is_err() && sum.check_gold("", &row).is_err());
 }
 
 #[test]

@@ -1,6 +1,9 @@
 //! Rewards that compare the answer with the ground truth: `math`, `numeric`, `choice` and `exact`.
+use serde_json::{Map, Value};
+
 use super::failures::{FailureCounters, count};
-use super::{Reward, RewardFailures, RewardRequest, Score, ScoredText};
+use super::{Reward, RewardFailures, RewardRequest, Score, ScoredText, UnusableGold};
+use crate::compare::{GoldError, check_gold, compare_choice};
 use crate::extract::extract_choice;
 use crate::grader::{verify, verify_choice};
 use crate::options::{Extraction, Mode, Options};
@@ -48,31 +51,54 @@ pub(super) struct AnswerReward {
     pub(super) counters: FailureCounters,
 }
 
+impl AnswerReward {
+    fn asks_for_a_letter(&self) -> bool {
+        self.options.mode == Mode::Choice || self.options.extraction == Extraction::Choice
+    }
+}
+
+/// The option texts in the column `choices`; none when it is missing.
+fn choices(extra: &Map<String, Value>) -> Vec<&str> {
+    extra
+        .get("choices")
+        .and_then(Value::as_array)
+        .map(|choices| choices.iter().filter_map(Value::as_str).collect())
+        .unwrap_or_default()
+}
+
 impl Reward for AnswerReward {
     fn score(&self, request: &RewardRequest<'_>) -> Score {
         let text = self.text.of(request);
-        let grade =
-            if self.options.mode == Mode::Choice || self.options.extraction == Extraction::Choice {
-                let choices: Vec<&str> = request
-                    .extra
-                    .get("choices")
-                    .and_then(|choices| choices.as_array())
-                    .map(|choices| {
-                        choices
-                            .iter()
-                            .filter_map(|choice| choice.as_str())
-                            .collect()
-                    })
-                    .unwrap_or_default();
-                verify_choice(text, request.ground_truth, &choices, &self.options)
-            } else {
-                verify(text, request.ground_truth, &self.options)
-            };
+        let grade = if self.asks_for_a_letter() {
+            let choices = choices(request.extra);
+            verify_choice(text, request.ground_truth, &choices, &self.options)
+        } else {
+            verify(text, request.ground_truth, &self.options)
+        };
         count_verdict(&self.counters, grade.verdict);
         self.values.score(
             grade.verdict,
             detail(grade.reason, grade.extracted.as_deref()),
         )
+    }
+
+    fn check_gold(
+        &self,
+        ground_truth: &str,
+        extra: &Map<String, Value>,
+    ) -> Result<(), UnusableGold> {
+        if ground_truth.trim().is_empty() {
+            return Err(GoldError::Empty.into());
+        }
+        if self.asks_for_a_letter() {
+            let comparison = compare_choice(ground_truth, ground_truth, &choices(extra));
+            return if comparison.verdict.is_correct() {
+                Ok(())
+            } else {
+                Err(GoldError::Unreadable.into())
+            };
+        }
+        Ok(check_gold(ground_truth, &self.options)?)
     }
 
     fn failures(&self) -> RewardFailures {
@@ -108,6 +134,14 @@ impl Reward for ExactReward {
         count_verdict(&self.counters, verdict);
         self.values
             .score(verdict, detail(reason, answer.as_deref()))
+    }
+
+    fn check_gold(&self, ground_truth: &str, _: &Map<String, Value>) -> Result<(), UnusableGold> {
+        if ground_truth.trim().is_empty() {
+            Err(GoldError::Empty.into())
+        } else {
+            Ok(())
+        }
     }
 
     fn failures(&self) -> RewardFailures {

@@ -1,10 +1,10 @@
 //! Countdown: reach a target with given numbers, each used at most once.
 use num_integer::Integer;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::answer::{AnswerValues, count_verdict};
 use super::failures::{FailureCounters, count};
-use super::{Reward, RewardFailures, RewardRequest, Score, ScoredText};
+use super::{Reward, RewardFailures, RewardRequest, Score, ScoredText, UnusableGold};
 use crate::extract::extract_choice;
 use crate::options::Extraction;
 use crate::verdict::Verdict;
@@ -20,21 +20,24 @@ pub(super) struct CountdownReward {
     pub(super) counters: FailureCounters,
 }
 
+/// What to say of a row without its columns.
+const COLUMNS: &str = "columns `numbers` (integers) and `target` (integer) are needed";
+
+/// Numbers and target of a row.
+fn task(extra: &Map<String, Value>) -> Option<(Vec<i64>, i64)> {
+    let numbers = extra
+        .get("numbers")
+        .or_else(|| extra.get("nums"))?
+        .as_array()?;
+    let numbers = numbers.iter().map(Value::as_i64).collect::<Option<_>>()?;
+    Some((numbers, extra.get("target")?.as_i64()?))
+}
+
 impl Reward for CountdownReward {
     fn score(&self, request: &RewardRequest<'_>) -> Score {
-        let numbers: Option<Vec<i64>> = request
-            .extra
-            .get("numbers")
-            .or_else(|| request.extra.get("nums"))
-            .and_then(Value::as_array)
-            .and_then(|numbers| numbers.iter().map(Value::as_i64).collect());
-        let (Some(numbers), Some(target)) =
-            (numbers, request.extra.get("target").and_then(Value::as_i64))
-        else {
+        let Some((numbers, target)) = task(request.extra) else {
             count(&self.counters.missing_columns);
-            return Score::left_out(
-                "columns `numbers` (integers) and `target` (integer) are needed",
-            );
+            return Score::left_out(COLUMNS);
         };
         let answer = extract_choice::<&str>(
             self.text.of(request),
@@ -54,6 +57,10 @@ impl Reward for CountdownReward {
         };
         count_verdict(&self.counters, verdict);
         self.values.score(verdict, detail)
+    }
+
+    fn check_gold(&self, _: &str, extra: &Map<String, Value>) -> Result<(), UnusableGold> {
+        task(extra).map(drop).ok_or(UnusableGold::Columns(COLUMNS))
     }
 
     fn failures(&self) -> RewardFailures {

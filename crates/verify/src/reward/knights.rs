@@ -1,9 +1,9 @@
 //! Knights and knaves: who tells the truth?
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::answer::{AnswerValues, count_verdict};
 use super::failures::{FailureCounters, count};
-use super::{Reward, RewardFailures, RewardRequest, Score, ScoredText};
+use super::{Reward, RewardFailures, RewardRequest, Score, ScoredText, UnusableGold};
 use crate::extract::extract_choice;
 use crate::options::Extraction;
 use crate::verdict::Verdict;
@@ -18,13 +18,14 @@ pub(super) struct KnightsReward {
     pub(super) counters: FailureCounters,
 }
 
+/// What to say of a row without its columns.
+const COLUMNS: &str = "columns `names` (strings) and `roles` (booleans, as many) are needed";
+
 impl Reward for KnightsReward {
     fn score(&self, request: &RewardRequest<'_>) -> Score {
-        let Some(roles) = expected_roles(request) else {
+        let Some(roles) = expected_roles(request.extra) else {
             count(&self.counters.missing_columns);
-            return Score::left_out(
-                "columns `names` (strings) and `roles` (booleans, as many) are needed",
-            );
+            return Score::left_out(COLUMNS);
         };
         let answer = extract_choice::<&str>(
             self.text.of(request),
@@ -55,17 +56,22 @@ impl Reward for KnightsReward {
         self.values.score(verdict, detail)
     }
 
+    fn check_gold(&self, _: &str, extra: &Map<String, Value>) -> Result<(), UnusableGold> {
+        expected_roles(extra)
+            .map(drop)
+            .ok_or(UnusableGold::Columns(COLUMNS))
+    }
+
     fn failures(&self) -> RewardFailures {
         self.counters.snapshot()
     }
 }
 
-fn expected_roles<'a>(request: &RewardRequest<'a>) -> Option<Vec<(&'a str, bool)>> {
-    let names = request.extra.get("names")?.as_array()?;
-    let roles = request
-        .extra
+fn expected_roles(extra: &Map<String, Value>) -> Option<Vec<(&str, bool)>> {
+    let names = extra.get("names")?.as_array()?;
+    let roles = extra
         .get("roles")
-        .or_else(|| request.extra.get("solution"))?
+        .or_else(|| extra.get("solution"))?
         .as_array()?;
     if names.len() != roles.len() || names.is_empty() {
         return None;

@@ -13,6 +13,7 @@ mod config;
 mod countdown;
 mod failures;
 mod format;
+mod gold;
 mod http;
 mod knights;
 mod length;
@@ -25,6 +26,7 @@ pub use config::{
     RewardKind, ScoredText, TruncatedPolicy,
 };
 pub use failures::RewardFailures;
+pub use gold::UnusableGold;
 pub use length::overlong_penalty;
 pub use wire::{RewardReply, WireRequest};
 
@@ -85,6 +87,21 @@ impl Score {
 pub trait Reward: Send + Sync {
     /// The score of one rollout. Never panics and always returns within the reward's own limits.
     fn score(&self, request: &RewardRequest<'_>) -> Score;
+
+    /// Checks, before a run, that answers to a row can be judged: its reference answer is readable and
+    /// equal to itself, its columns are there. `extra` is what [`RewardRequest::extra`] will be. Rewards
+    /// that leave the judgement to a program accept every row.
+    ///
+    /// # Errors
+    /// [`UnusableGold`]: what is wrong with the row.
+    fn check_gold(
+        &self,
+        ground_truth: &str,
+        extra: &serde_json::Map<String, serde_json::Value>,
+    ) -> Result<(), UnusableGold> {
+        let _ = (ground_truth, extra);
+        Ok(())
+    }
 
     /// Counts of everything that went wrong since the reward was built.
     fn failures(&self) -> RewardFailures {

@@ -2,7 +2,7 @@
 use super::config::{OverlongConfig, TruncatedPolicy};
 use super::format::FormatReward;
 use super::length::overlong_penalty;
-use super::{Reward, RewardFailures, RewardRequest, Score};
+use super::{Reward, RewardFailures, RewardRequest, Score, UnusableGold};
 use crate::verdict::Verdict;
 
 /// A reward with the shaping of its configuration. The verdict stays that of the inner reward.
@@ -40,6 +40,14 @@ impl Reward for ShapedReward {
             }
         }
         score
+    }
+
+    fn check_gold(
+        &self,
+        ground_truth: &str,
+        extra: &serde_json::Map<String, serde_json::Value>,
+    ) -> Result<(), UnusableGold> {
+        self.inner.check_gold(ground_truth, extra)
     }
 
     fn failures(&self) -> RewardFailures {

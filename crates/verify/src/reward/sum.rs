@@ -1,5 +1,5 @@
 //! Weighted sums of rewards.
-use super::{Reward, RewardFailures, RewardRequest, Score};
+use super::{Reward, RewardFailures, RewardRequest, Score, UnusableGold};
 
 /// The weighted sum of the terms' values; the verdict of the first term that gives one.
 ///
@@ -27,6 +27,16 @@ impl Reward for SumReward {
         }
         total.detail = Some(details.join("; "));
         total
+    }
+
+    fn check_gold(
+        &self,
+        ground_truth: &str,
+        extra: &serde_json::Map<String, serde_json::Value>,
+    ) -> Result<(), UnusableGold> {
+        self.terms
+            .iter()
+            .try_for_each(|(_, term)| term.check_gold(ground_truth, extra))
     }
 
     fn failures(&self) -> RewardFailures {
