@@ -3,15 +3,18 @@
 //!
 //! The paper minimises `sum_j w_j (f(p_j) - a_j)^2` with a trust-region method from one start, which ends in
 //! a local minimum now and then. For a fixed `(k, mu)` the best `b` has a closed form, so the search is
-//! two-dimensional and can be thorough: a walk from the start values, then walks from the lowest local minima of
-//! a fixed grid, and of a finer one along the bound of `k`, where minima are narrow. A later result replaces the first only if its objective is lower by more than
-//! 1e-6, so that among the many solutions of an underdetermined fit the result is repeatable.
+//! two-dimensional and can be thorough: the objective on a fixed grid shows where its local minima are. The one
+//! downhill from the start values is polished first, then the others, given up as soon as they cannot lead below
+//! what is known. A later result replaces the first only if its objective is lower by more than 1e-6, so that
+//! among the many solutions of an underdetermined fit the result is repeatable.
 
+mod minima;
 mod polish;
 mod scan;
 
+use minima::Minima;
 use polish::polish;
-use scan::{Scan, SteepestScan};
+use scan::Scan;
 
 use crate::curve::Curve;
 use crate::fit_set::{
@@ -22,10 +25,10 @@ use serde::{Deserialize, Serialize};
 
 /// Objectives closer than this are ties: the solution found first stays.
 const TIE: f64 = 1e-6;
-/// Local minima of the grid that are polished.
-const POLISHED: usize = 4;
-/// Local minima among the steepest curves that are polished as well.
-const POLISHED_STEEPEST: usize = 3;
+/// How much a minimum of the grid may lie above the minimum it belongs to, for points of weight 1.
+const SLACK: f64 = 0.06;
+/// Differences between neighbouring rows of the grid that its coarseness may cause, for points of weight 1.
+const LEVEL: f64 = 0.002;
 /// Distances from the start values that a prior of strength 1 punishes with 1.
 const PRIOR_SCALE: Curve = Curve {
     k: 40.0,
@@ -143,24 +146,15 @@ fn search(points: &[Point], prior: &ObjectivePrior) -> (Curve, f64) {
     if points.is_empty() {
         return (Curve::START, 0.0);
     }
-    let mut best = polish(Curve::START, points, prior);
-    // The objective is never negative, so nothing could be lower by more than a tie.
-    if best.1 <= TIE {
-        return best;
-    }
-    let scan = Scan::new(points, prior);
-    let inner = scan.minima::<POLISHED>();
-    let steepest = SteepestScan::new(points, prior).minima::<POLISHED_STEEPEST>();
-    for start in inner.chain(steepest) {
-        let other = polish(
-            Curve {
-                k: start.k,
-                mu: start.mu,
-                b: 0.0,
-            },
-            points,
-            prior,
-        );
+    let weight = points.iter().map(|point| point.weight).sum::<f64>() / points.len() as f64;
+    let mut minima = Minima::new(&Scan::new(points, prior), (LEVEL * weight) as f32);
+    let mut best = polish(minima.take_from_start(), points, prior, None);
+    // The objective is never negative: below a tie nothing could be lower by more than one.
+    while best.1 > TIE
+        && let Some((start, value)) = minima.take_lowest()
+        && f64::from(value) <= best.1 + SLACK * weight
+    {
+        let other = polish(start, points, prior, Some(best));
         if other.1 < best.1 - TIE {
             best = other;
         }
@@ -216,15 +210,15 @@ impl ObjectivePrior {
         self.strength * (k * k + mu * mu)
     }
 
-    /// Adds the penalty's half gradient and matrix.
+    /// Adds the penalty's half gradient and matrix in the variables of a polishing step.
     fn add_derivatives(&self, k: f64, mu: f64, gradient: &mut [f64; 2], matrix: &mut [f64; 3]) {
-        let weights = [
-            self.strength / PRIOR_SCALE.k.powi(2),
-            self.strength / PRIOR_SCALE.mu.powi(2),
-        ];
-        gradient[0] += weights[0] * (k - Curve::START.k);
-        gradient[1] += weights[1] * (mu - Curve::START.mu);
-        matrix[0] += weights[0];
-        matrix[2] += weights[1];
+        let of_k = self.strength / PRIOR_SCALE.k.powi(2);
+        let of_mu = self.strength / PRIOR_SCALE.mu.powi(2);
+        let (from_k, from_mu) = (k - Curve::START.k, mu - Curve::START.mu);
+        gradient[0] += of_k * from_k;
+        gradient[1] += of_mu * from_mu / k;
+        matrix[0] += of_k;
+        matrix[1] -= of_mu * from_mu / (k * k);
+        matrix[2] += of_mu / (k * k);
     }
 }
