@@ -1,10 +1,11 @@
 //! What can stop a run.
 
+use crate::checkpoint::CheckpointError;
 use crate::metrics::MetricsError;
 use crate::objective::ObjectiveError;
 use seele_data::SamplerError;
 use seele_hint::HintError;
-use seele_policy::error::{LoadError, SaveError};
+use seele_policy::error::LoadError;
 use seele_policy::tokenizer::TokenizerError;
 use seele_rollout::RolloutError;
 use seele_verify::reward::RewardConfigError;
@@ -16,9 +17,29 @@ pub enum TrainError {
     /// The weights cannot be read.
     #[error("cannot read the model: {0}")]
     Load(#[from] LoadError),
-    /// A model folder cannot be written.
-    #[error("cannot save the model: {0}")]
-    Save(#[from] SaveError),
+    /// A checkpoint cannot be written or used.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// Threads cannot be started.
+    #[error("cannot start {threads} threads: {source}; lower `threads`")]
+    Threads {
+        /// How many.
+        threads: usize,
+        /// Why.
+        source: rayon::ThreadPoolBuildError,
+    },
+    /// Update after update is not finite.
+    #[error(
+        "step {step}: {updates} updates in a row had a loss or gradient that is not finite, and were skipped; the run stops here. Go on from an earlier checkpoint with a lower `learning_rate.peak`, or a higher `kl.coef`; the state is in `{}`", checkpoint.display()
+    )]
+    Diverged {
+        /// Training step, from 1.
+        step: usize,
+        /// Optimizer steps skipped in a row.
+        updates: usize,
+        /// Checkpoint of this moment.
+        checkpoint: std::path::PathBuf,
+    },
     /// The metrics log cannot be written.
     #[error(transparent)]
     Metrics(#[from] MetricsError),

@@ -14,6 +14,7 @@ use seele_verify::reward::{Reward, RewardRequest, Score};
 use serde_json::{Map, Value};
 
 /// Turns token ids into scores.
+#[derive(Clone, Copy)]
 pub(crate) struct Grader<'a> {
     pub(crate) tokenizer: &'a Tokenizer,
     pub(crate) reward: &'a dyn Reward,

@@ -1,5 +1,6 @@
 //! Supervised fine-tuning on reference solutions, before the first training step.
 
+use crate::checkpoint::SupervisedPosition;
 use crate::error::TrainError;
 use crate::metrics::{MetricsLog, SftStepMetrics};
 use crate::progress::{Observer, Phase};
@@ -9,7 +10,6 @@ use seele_data::{EncodedProblem, JoinedProblems, join_encoded};
 use seele_policy::decoder::{ScoreGradients, TreeGroup};
 use seele_random::Key;
 use std::convert::Infallible;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 /// Draws problems in an order of its own for each pass over them.
@@ -21,12 +21,13 @@ struct Order {
 }
 
 impl Order {
-    fn new(problems: usize, key: Key) -> Self {
+    /// Goes on at `position`.
+    fn at(problems: usize, key: Key, position: SupervisedPosition) -> Self {
         Self {
             key,
-            epoch: 0,
-            next: 0,
-            order: key.with(0).permutation(problems),
+            epoch: position.epoch,
+            next: position.taken,
+            order: key.with(position.epoch).permutation(problems),
         }
     }
 
@@ -71,52 +72,57 @@ pub(crate) struct Supervised<'a> {
 }
 
 impl Supervised<'_> {
-    /// Runs the stage. `stop` ends it after a step.
-    pub(crate) fn run(
+    /// Whether the stage is over at a position.
+    pub(crate) fn is_over(&self, position: SupervisedPosition) -> bool {
+        position.step >= self.plan.steps
+    }
+
+    /// Runs the step after `position`, which moves on.
+    pub(crate) fn step(
         &self,
         learner: &mut Learner,
+        position: &mut SupervisedPosition,
         log: &mut MetricsLog,
         observer: &mut dyn Observer,
-        stop: &AtomicBool,
     ) -> Result<(), TrainError> {
         let plan = self.plan;
         let context = learner.decoder.config().max_position_embeddings;
-        let mut order = Order::new(self.data.problems.len(), self.key);
-        for step in 1..=plan.steps {
-            if stop.load(Ordering::SeqCst) {
-                break;
-            }
-            let begun = Instant::now();
-            observer.phase(step, Phase::Sft);
-            let sequences: Vec<JoinedProblems> = (0..plan.sequences_per_step)
-                .map(|_| {
-                    let problems = order.sequence(self.data, plan.problems_per_sequence, context);
-                    join_encoded(problems, self.end_token)
-                })
-                .collect();
-            let learning_rate = plan
-                .learning_rate
-                .learning_rate(step as u64 - 1, plan.steps as u64);
-            let (loss, tokens_train) = self.gradient(learner, &sequences, observer);
-            let grad_norm = if loss.is_finite() {
-                learner.apply(learning_rate)
-            } else {
-                learner.gradient.fill(0.0);
-                f64::NAN
-            };
-            let metrics = SftStepMetrics {
-                step,
-                steps: plan.steps,
-                loss,
-                grad_norm,
-                learning_rate,
-                tokens_train,
-                time_step: begun.elapsed().as_secs_f64(),
-            };
-            log.append_sft(&metrics)?;
-            observer.sft_step_finished(&metrics);
-        }
-        learner.reset_optimizer();
+        let mut order = Order::at(self.data.problems.len(), self.key, *position);
+        let step = position.step + 1;
+        let begun = Instant::now();
+        observer.phase(step, Phase::Sft);
+        let sequences: Vec<JoinedProblems> = (0..plan.sequences_per_step)
+            .map(|_| {
+                let problems = order.sequence(self.data, plan.problems_per_sequence, context);
+                join_encoded(problems, self.end_token)
+            })
+            .collect();
+        let learning_rate = plan
+            .learning_rate
+            .learning_rate(step as u64 - 1, plan.steps as u64);
+        let (loss, tokens_train) = self.gradient(learner, &sequences, observer);
+        let grad_norm = if loss.is_finite() {
+            learner.apply(learning_rate)
+        } else {
+            learner.gradient.fill(0.0);
+            f64::NAN
+        };
+        let metrics = SftStepMetrics {
+            step,
+            steps: plan.steps,
+            loss,
+            grad_norm,
+            learning_rate,
+            tokens_train,
+            time_step: begun.elapsed().as_secs_f64(),
+        };
+        log.append_sft(&metrics)?;
+        observer.sft_step_finished(&metrics);
+        *position = SupervisedPosition {
+            step,
+            epoch: order.epoch,
+            taken: order.next,
+        };
         Ok(())
     }
 

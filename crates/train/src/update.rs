@@ -40,6 +40,19 @@ impl Learner {
         }
     }
 
+    /// The learner of a checkpoint: its weights and moments.
+    pub(crate) fn resume(
+        decoder: Decoder,
+        parameters: Parameters,
+        optimizer: AdamW,
+        config: &OptimizerConfig,
+    ) -> Self {
+        Self {
+            optimizer,
+            ..Self::new(decoder, parameters, config)
+        }
+    }
+
     /// Forgets the moments, for a stage with another loss.
     pub(crate) fn reset_optimizer(&mut self) {
         self.optimizer = AdamW::new(self.parameters.values.len());

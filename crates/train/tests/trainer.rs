@@ -53,7 +53,7 @@ fn train(folder: &Path, overrides: &[&str]) -> Vec<MetricsRow> {
     let recipe = Recipe::load(&file, &overrides).unwrap();
     let materials = recipe.open().unwrap();
     let stop = AtomicBool::new(false);
-    seele_train::trainer::run(&recipe, materials, &mut (), &stop, folder).unwrap();
+    seele_train::trainer::run(&recipe, materials, &mut (), &stop, folder, None).unwrap();
     read_metrics(&folder.join(METRICS_FILE)).unwrap()
 }
 
@@ -141,7 +141,7 @@ fn other_methods_run_with_the_same_loop() {
         let recipe = Recipe::load(&file, std::slice::from_ref(&method)).unwrap();
         let materials = recipe.open().unwrap();
         let stop = AtomicBool::new(false);
-        seele_train::trainer::run(&recipe, materials, &mut (), &stop, folder.path())
+        seele_train::trainer::run(&recipe, materials, &mut (), &stop, folder.path(), None)
             .unwrap_or_else(|error| panic!("{method}: {error}"));
         let rows = read_metrics(&folder.path().join(METRICS_FILE)).unwrap();
         for row in &rows[1..] {

@@ -12,12 +12,22 @@ use std::path::{Path, PathBuf};
 #[non_exhaustive]
 pub enum MetricsError {
     /// The file cannot be opened, read or written.
-    #[error("metrics log `{}`", path.display())]
+    #[error("cannot use metrics log `{}`: {source}; checkpoints are intact, go on with `--resume` once this is solved", path.display())]
     Io {
         /// The file.
         path: PathBuf,
         /// Why.
         source: std::io::Error,
+    },
+    /// The log is shorter than a checkpoint of the run remembers.
+    #[error("metrics log `{}` has {found} bytes, but had {expected} when the checkpoint was taken; put the log back, or use another checkpoint", path.display())]
+    Short {
+        /// The file.
+        path: PathBuf,
+        /// Bytes at the checkpoint.
+        expected: u64,
+        /// Bytes now.
+        found: u64,
     },
     /// A line is not a JSON object.
     #[error("{}:{line}: not a JSON object of metrics; was the file cut off or edited?", path.display())]
@@ -36,6 +46,7 @@ pub enum MetricsError {
 pub struct MetricsLog {
     path: PathBuf,
     file: File,
+    bytes: u64,
 }
 
 impl MetricsLog {
@@ -44,15 +55,56 @@ impl MetricsLog {
     /// # Errors
     /// [`MetricsError::Io`].
     pub fn open(path: &Path) -> Result<Self, MetricsError> {
-        let file = OpenOptions::new().create(true).append(true).open(path);
-        let file = file.map_err(|source| MetricsError::Io {
+        let io = |source| MetricsError::Io {
             path: path.into(),
             source,
-        })?;
+        };
+        let file = OpenOptions::new().create(true).append(true).open(path);
+        let file = file.map_err(io)?;
+        let bytes = file.metadata().map_err(io)?.len();
         Ok(Self {
             path: path.into(),
             file,
+            bytes,
         })
+    }
+
+    /// Opens the log of a run that goes on from a checkpoint: what was written after it is cut off, so that
+    /// no step is missing and none is there twice.
+    ///
+    /// # Errors
+    /// [`MetricsError::Short`] if the log ends before `bytes`, [`MetricsError::Io`].
+    pub fn resume(path: &Path, bytes: u64) -> Result<Self, MetricsError> {
+        let mut log = Self::open(path)?;
+        if log.bytes < bytes {
+            return Err(MetricsError::Short {
+                path: path.into(),
+                expected: bytes,
+                found: log.bytes,
+            });
+        }
+        log.file
+            .set_len(bytes)
+            .map_err(|source| log.failed(source))?;
+        log.bytes = bytes;
+        Ok(log)
+    }
+
+    /// Waits until all lines are on disk; returns the length of the log in bytes.
+    ///
+    /// # Errors
+    /// [`MetricsError::Io`].
+    pub fn sync(&self) -> Result<u64, MetricsError> {
+        let synced = self.file.sync_data();
+        synced.map_err(|source| self.failed(source))?;
+        Ok(self.bytes)
+    }
+
+    fn failed(&self, source: std::io::Error) -> MetricsError {
+        MetricsError::Io {
+            path: self.path.clone(),
+            source,
+        }
     }
 
     /// Appends the line of a step. The line is handed to the operating system before this returns.
@@ -93,10 +145,9 @@ impl MetricsLog {
             .file
             .write_all(line.as_bytes())
             .and_then(|()| self.file.flush());
-        written.map_err(|source| MetricsError::Io {
-            path: self.path.clone(),
-            source,
-        })
+        written.map_err(|source| self.failed(source))?;
+        self.bytes += line.len() as u64;
+        Ok(())
     }
 }
 
@@ -258,6 +309,26 @@ mod tests {
             }
         );
         assert_eq!(rows[0].get("policy/grad_norm"), None);
+    }
+
+    #[test]
+    fn a_resumed_log_ends_where_the_checkpoint_was_taken() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("metrics.jsonl");
+        let mut log = MetricsLog::open(&path).unwrap();
+        log.append(&step(1)).unwrap();
+        let bytes = log.sync().unwrap();
+        log.append(&step(2)).unwrap();
+        drop(log);
+        // A process that is killed may leave half a line.
+        let text = std::fs::read(&path).unwrap();
+        std::fs::write(&path, &text[..text.len() - 5]).unwrap();
+        let mut log = MetricsLog::resume(&path, bytes).unwrap();
+        log.append(&step(2)).unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), text);
+        assert_eq!(log.sync().unwrap(), text.len() as u64);
+        let message = MetricsLog::resume(&path, 1 << 20).unwrap_err().to_string();
+        assert!(message.contains("but had 1048576"), "{message}");
     }
 
     #[test]

@@ -135,7 +135,28 @@ impl Checks<'_> {
             .max_new_tokens
             .get_or_insert(rollout.max_new_tokens);
         self.at_least_one(eval_tokens, "eval.max_new_tokens")?;
-        self.at_least_one_if_given(recipe.save.every_steps, "save.every_steps")
+        self.save(recipe)
+    }
+
+    fn save(&self, recipe: &Written) -> Result<(), RecipeError> {
+        let save = &recipe.save;
+        self.at_least_one_if_given(save.every_steps, "save.every_steps")?;
+        self.at_least_one(save.keep_last, "save.keep_last")?;
+        self.at_least_one_if_given(save.keep_every, "save.keep_every")?;
+        let Some(metric) = &save.keep_best else {
+            return Ok(());
+        };
+        let sets = recipe.eval.sets.0.iter();
+        let known: Vec<String> = std::iter::once("reward/mean".into())
+            .chain(sets.map(|(name, _)| format!("eval/{name}/accuracy")))
+            .collect();
+        let range = format!("one of {}", known.join(", "));
+        self.require(
+            known.contains(metric),
+            "save.keep_best",
+            format!("`{metric}`"),
+            &range,
+        )
     }
 
     fn rollout(&self, rollout: &RolloutSection) -> Result<(), RecipeError> {

@@ -45,6 +45,7 @@
 mod budget;
 mod check;
 mod defaults;
+mod differences;
 mod error;
 mod golds;
 mod layers;
@@ -61,6 +62,7 @@ mod write;
 mod written;
 
 pub use budget::{Budget, Memory, activation_bytes};
+pub use differences::Difference;
 pub use error::{RecipeError, nearest};
 pub use golds::{UnreadableGold, UnreadableGolds};
 pub use materials::{Materials, MaterialsError};

@@ -53,12 +53,12 @@ pub struct Recipe {
     pub sft: Option<SftPlan>,
     /// Held-out evaluation without hints.
     pub eval: EvalPlan,
-    /// Model folders on the way.
+    /// Checkpoints.
     pub save: SaveConfig,
     /// The merged layers, for origins.
     layers: Node,
     /// What [`Recipe::to_toml`] writes.
-    resolved: Written,
+    pub(super) resolved: Written,
 }
 
 /// What is trained.

@@ -148,12 +148,33 @@ impl Default for OptimizerConfig {
     }
 }
 
-/// `[save]`: model folders on the way.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// `[save]`: checkpoints and models.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct SaveConfig {
-    /// Write `model-step-<n>/` every so many steps; `off`: only `model/` at the end.
+    /// Write `checkpoints/step_<n>/` every so many steps; `off`: only at the end and when stopped.
     pub every_steps: Option<usize>,
-    /// Number type of the saved weights.
+    /// Number type of the weights in Hugging Face layout. A run goes on from float32 weights either way.
     pub dtype: SaveType,
+    /// Newest checkpoints that stay.
+    pub keep_last: usize,
+    /// Checkpoints of every so many steps stay too.
+    pub keep_every: Option<usize>,
+    /// The checkpoint in which this metric was highest stays too: `reward/mean` or `eval/<set>/accuracy`.
+    pub keep_best: Option<String>,
+    /// Write from a copy in memory while training goes on; `false` saves that memory and waits.
+    pub beside_training: bool,
+}
+
+impl Default for SaveConfig {
+    fn default() -> Self {
+        Self {
+            every_steps: None,
+            dtype: SaveType::default(),
+            keep_last: 3,
+            keep_every: None,
+            keep_best: None,
+            beside_training: true,
+        }
+    }
 }

@@ -1,0 +1,80 @@
+//! `README.md` of a saved model: what it is, what it was trained on, what it achieved.
+
+use super::TrainerState;
+use crate::metrics::StepMetrics;
+use crate::recipe::{DataPlan, ModelSource, ProblemSource, Recipe};
+use std::fmt::Write as _;
+
+/// The model card after a step; `last` is that step.
+pub(crate) fn model_card(
+    recipe: &Recipe,
+    state: &TrainerState,
+    last: Option<&StepMetrics>,
+) -> String {
+    let mut card = String::from(
+        "---\nlibrary_name: transformers\ntags: [seele, reinforcement-learning]\n---\n\n",
+    );
+    let _ = writeln!(card, "# {}\n", recipe.name);
+    let base = match &recipe.model.source {
+        ModelSource::Path(path) => format!("`{}`", last_part(path)),
+        ModelSource::New(_) => "random weights".into(),
+    };
+    let _ = writeln!(
+        card,
+        "Trained from {base} by `seele {}` with method `{}`, seed {}: checkpoint `{}` of {} steps.\n",
+        env!("CARGO_PKG_VERSION"),
+        recipe.method,
+        recipe.seed,
+        state.name(),
+        recipe.steps
+    );
+    let _ = writeln!(card, "## Data\n");
+    let _ = writeln!(card, "- training: {}", data_text(&recipe.data));
+    if let Some(sft) = &recipe.sft {
+        let _ = writeln!(
+            card,
+            "- supervised fine-tuning before: {}",
+            data_text(&sft.data)
+        );
+    }
+    for set in &recipe.eval.sets {
+        let _ = writeln!(card, "- held-out `{}`: {}", set.name, data_text(&set.data));
+    }
+    if let Some(last) = last {
+        let _ = writeln!(card, "\n## Results of step {}\n", last.step);
+        let _ = writeln!(card, "| measure | value |\n| --- | --- |");
+        let mut row = |name: &str, value: f64| {
+            let _ = writeln!(card, "| {name} | {value:.4} |");
+        };
+        row("mean reward", last.reward_mean);
+        row("mean hint rate", last.hint_rate_mean);
+        for result in &last.eval {
+            row(
+                &format!("accuracy without hints on `{}`", result.name),
+                result.accuracy,
+            );
+        }
+    }
+    let _ = writeln!(
+        card,
+        "\nThe whole recipe is in `trainer/recipe.toml` of the checkpoint and in `recipe.toml` of the run."
+    );
+    card
+}
+
+fn data_text(data: &DataPlan) -> String {
+    match &data.source {
+        ProblemSource::File { path, .. } => format!("`{}`", last_part(path)),
+        ProblemSource::Arithmetic { config, .. } => {
+            format!("{} generated problems of arithmetic", config.count)
+        }
+    }
+}
+
+/// The name of a file or folder: where it lies on this machine concerns nobody else.
+fn last_part(path: &std::path::Path) -> String {
+    path.file_name()
+        .unwrap_or(path.as_os_str())
+        .to_string_lossy()
+        .into_owned()
+}

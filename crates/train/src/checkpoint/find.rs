@@ -1,0 +1,185 @@
+//! What a run can go on from.
+
+use super::{
+    CHECKPOINTS, CheckpointError, CheckpointName, FIRST_MOMENT, HINT_MEMORY, Manifest, RECIPE,
+    REFERENCE, SECOND_MOMENT, STATE, TRAINER, TrainerState, WEIGHTS, read_tensors, retention,
+};
+use seele_hint::Memory;
+use seele_policy::adamw::AdamW;
+use seele_policy::model::{Model, ModelFiles};
+use seele_policy::parameters::{Layout, Parameters};
+use serde::de::DeserializeOwned;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// A checkpoint of which every file has been held to its manifest.
+#[derive(Debug)]
+pub struct Checkpoint {
+    folder: PathBuf,
+    manifest: Manifest,
+    state: TrainerState,
+}
+
+/// A checkpoint, and the later ones that could not be used.
+#[derive(Debug)]
+pub struct Found {
+    /// The newest whole checkpoint, or the one that was asked for.
+    pub checkpoint: Checkpoint,
+    /// Why later ones were passed over.
+    pub passed_over: Vec<CheckpointError>,
+}
+
+/// The run folder that a path belongs to: itself, or the one above where it is a checkpoint.
+pub fn run_folder_of(path: &Path) -> PathBuf {
+    let parent = path.parent();
+    let in_checkpoints = parent.is_some_and(|parent| parent.ends_with(CHECKPOINTS));
+    match parent.and_then(Path::parent) {
+        Some(run) if in_checkpoints && !is_run_folder(path) => match run.as_os_str().is_empty() {
+            true => PathBuf::from("."),
+            false => run.into(),
+        },
+        _ => path.into(),
+    }
+}
+
+fn is_run_folder(path: &Path) -> bool {
+    path.join(CHECKPOINTS).is_dir()
+}
+
+/// The checkpoint at `path`, or the newest whole one of the run folder `path`.
+///
+/// This is the only place that decides what can be gone on from.
+///
+/// # Errors
+/// What is wrong with the checkpoint asked for, or with the newest of a run that has no whole one;
+/// [`CheckpointError::None`] for a run without any.
+pub fn find(path: &Path) -> Result<Found, CheckpointError> {
+    if !is_run_folder(path) && path.join(TRAINER).is_dir() {
+        return Ok(Found {
+            checkpoint: Checkpoint::open(path)?,
+            passed_over: Vec::new(),
+        });
+    }
+    let named_like_one = path
+        .file_name()
+        .and_then(|name| CheckpointName::parse(name.to_str()?));
+    if named_like_one.is_some() && path.is_dir() {
+        return Err(CheckpointError::Incomplete {
+            folder: path.into(),
+        });
+    }
+    let checkpoints = path.join(CHECKPOINTS);
+    let mut passed_over = Vec::new();
+    for name in retention::names(&checkpoints)?.into_iter().rev() {
+        match Checkpoint::open(&checkpoints.join(name.to_string())) {
+            Ok(checkpoint) => {
+                return Ok(Found {
+                    checkpoint,
+                    passed_over,
+                });
+            }
+            Err(error) => passed_over.push(error),
+        }
+    }
+    let none = CheckpointError::None {
+        folder: path.into(),
+    };
+    Err(passed_over.into_iter().next().unwrap_or(none))
+}
+
+impl Checkpoint {
+    fn open(folder: &Path) -> Result<Self, CheckpointError> {
+        let manifest = Manifest::verify(folder)?;
+        let state: TrainerState = read_json(&folder.join(STATE))?;
+        Ok(Self {
+            folder: folder.into(),
+            manifest,
+            state,
+        })
+    }
+
+    /// Its folder, which is a model in Hugging Face layout.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Counters and positions.
+    pub fn state(&self) -> &TrainerState {
+        &self.state
+    }
+
+    /// The resolved recipe of the run that wrote it, a file.
+    pub fn recipe(&self) -> PathBuf {
+        self.folder.join(RECIPE)
+    }
+
+    /// Master weights, float32.
+    pub(crate) fn parameters(&self, layout: &Arc<Layout>) -> Result<Parameters, CheckpointError> {
+        let files = ModelFiles::open(&self.folder)?;
+        if Layout::of(files.config()) != **layout {
+            return Err(self.other_run("a model of another shape".into()));
+        }
+        match self.file(WEIGHTS) {
+            Some(path) => {
+                let mut parameters = Parameters::zeros(Arc::clone(layout));
+                parameters.values = read_tensors(&path, layout)?;
+                Ok(parameters)
+            }
+            None => {
+                let Model { parameters, .. } = files.read()?;
+                Ok(parameters)
+            }
+        }
+    }
+
+    /// Moments of AdamW.
+    pub(crate) fn optimizer(&self, layout: &Layout) -> Result<AdamW, CheckpointError> {
+        Ok(AdamW {
+            first_moment: read_tensors(&self.folder.join(FIRST_MOMENT), layout)?,
+            second_moment: read_tensors(&self.folder.join(SECOND_MOMENT), layout)?,
+            steps: self.state.optimizer_steps,
+        })
+    }
+
+    /// The file with the reference policy's weights, where the run made it.
+    pub(crate) fn reference(&self) -> Option<PathBuf> {
+        self.file(REFERENCE)
+    }
+
+    /// What the hint schedule remembers.
+    pub(crate) fn hint_memory(&self) -> Result<Memory, CheckpointError> {
+        read_json(&self.folder.join(HINT_MEMORY))
+    }
+
+    /// The tokenizer's file.
+    pub(crate) fn tokenizer(&self) -> Result<String, CheckpointError> {
+        let path = self.folder.join("tokenizer.json");
+        fs::read_to_string(&path).map_err(|source| CheckpointError::Read { path, source })
+    }
+
+    pub(crate) fn other_run(&self, what: String) -> CheckpointError {
+        CheckpointError::OtherRun {
+            folder: self.folder.clone(),
+            what,
+        }
+    }
+
+    fn file(&self, name: &str) -> Option<PathBuf> {
+        self.manifest
+            .files
+            .contains_key(name)
+            .then(|| self.folder.join(name))
+    }
+}
+
+fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, CheckpointError> {
+    let text = fs::read_to_string(path).map_err(|source| CheckpointError::Read {
+        path: path.into(),
+        source,
+    })?;
+    serde_json::from_str(&text).map_err(|error| CheckpointError::Content {
+        path: path.into(),
+        problem: error.to_string(),
+    })
+}
