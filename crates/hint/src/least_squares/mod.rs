@@ -28,7 +28,7 @@ const TIE: f64 = 1e-6;
 /// How much a minimum of the grid may lie above the minimum it belongs to, for points of weight 1.
 const SLACK: f64 = 0.06;
 /// Differences between neighbouring rows of the grid that its coarseness may cause, for points of weight 1.
-const LEVEL: f64 = 0.002;
+const LEVEL: f64 = 0.005;
 /// Distances from the start values that a prior of strength 1 punishes with 1.
 const PRIOR_SCALE: Curve = Curve {
     k: 40.0,
