@@ -55,7 +55,23 @@ fn common_steps(mut x: i128, mut y: i128) -> Option<[i128; 4]> {
     (q != 0).then_some([p, q, r, s])
 }
 
-pub(crate) fn gcd_u64(mut a: u64, mut b: u64) -> u64 {
+/// The greatest common divisor of two machine numbers, `b` not zero.
+pub(crate) fn gcd_u128(mut a: u128, mut b: u128) -> u128 {
+    if b.is_power_of_two() {
+        return 1 << b.trailing_zeros().min(a.trailing_zeros());
+    }
+    loop {
+        if let (Ok(a), Ok(b)) = (u64::try_from(a), u64::try_from(b)) {
+            return u128::from(gcd_u64(a, b));
+        }
+        if b == 0 {
+            return a;
+        }
+        (a, b) = (b, a % b);
+    }
+}
+
+fn gcd_u64(mut a: u64, mut b: u64) -> u64 {
     while b != 0 {
         (a, b) = (b, a % b);
     }
@@ -129,6 +145,20 @@ mod tests {
         assert_eq!(gcd(&power, &number(6)), number(2));
         let golden = (0..2000).fold((number(1), number(1)), |(a, b), _| (b.clone(), a + b));
         assert_eq!(gcd(&golden.0, &golden.1), number(1));
+    }
+
+    #[test]
+    fn machine_numbers_agree_with_the_binary_method() {
+        let numbers: Vec<u128> = samples().iter().filter_map(ToPrimitive::to_u128).collect();
+        for &a in &numbers {
+            for &b in numbers.iter().chain(&[1, 8, 1 << 100]) {
+                for (a, b) in [(a, b), (a / 3 * 12, b / 5 * 20), (0, b)] {
+                    if b != 0 {
+                        assert_eq!(gcd_u128(a, b), a.gcd(&b), "{a}, {b}");
+                    }
+                }
+            }
+        }
     }
 
     #[test]

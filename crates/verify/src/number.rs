@@ -7,7 +7,7 @@ use num_integer::Integer;
 use num_traits::{One, Signed, ToPrimitive, Zero};
 
 use crate::fuel::Stop;
-use crate::gcd::{gcd, gcd_u64, remove_factor};
+use crate::gcd::{gcd, gcd_u128, remove_factor};
 
 /// Largest numerator or denominator that is computed, in bits. Larger powers stay symbolic.
 pub(crate) const MAX_BITS: u64 = 1 << 14;
@@ -82,7 +82,8 @@ impl Rational {
     /// What an operation on this number costs, in steps. For a fraction the greatest common divisor dominates.
     pub(crate) fn cost(&self) -> usize {
         match self {
-            Small(..) => 1,
+            Small(_, 1) => 1,
+            Small(..) => 2,
             Big(b) => {
                 let limbs = (self.bits() / 64) as usize;
                 if b.1.is_one() {
@@ -206,6 +207,9 @@ impl Rational {
             }
         }
         let ((a, b), (c, d)) = (self.parts(), other.parts());
+        if b == d {
+            return Self::from_big(a + c, b).ok_or(Stop::Unsupported)?.limited();
+        }
         Self::from_big(a * &d + c * &b, b * d)
             .ok_or(Stop::Unsupported)?
             .limited()
@@ -345,13 +349,6 @@ fn big_ratio_to_f64(n: &BigInt, d: &BigInt) -> f64 {
 
 fn clamp_i32(value: i64) -> i32 {
     value.clamp(-5000, 5000) as i32
-}
-
-fn gcd_u128(a: u128, b: u128) -> u128 {
-    match (u64::try_from(a), u64::try_from(b)) {
-        (Ok(a), Ok(b)) => u128::from(gcd_u64(a, b)),
-        _ => a.gcd(&b),
-    }
 }
 
 impl PartialEq for Rational {

@@ -59,8 +59,8 @@ impl Options {
     /// The tolerance of the Minerva protocol.
     pub const DEFAULT_RELATIVE_TOLERANCE: f64 = 1e-4;
 
-    /// The default work limit: about 10 ms of arithmetic on one core at the very worst.
-    pub const DEFAULT_FUEL: u32 = 60_000;
+    /// The default work limit: below 10 ms of arithmetic on one core at the very worst.
+    pub const DEFAULT_FUEL: u32 = 40_000;
 
     /// The default settings with another mode.
     pub fn with_mode(mode: Mode) -> Self {

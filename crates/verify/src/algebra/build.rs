@@ -60,7 +60,7 @@ impl<'a> Algebra<'a> {
 
     /// The numerator of an equation `u = 0`, cleared of negative exponents.
     pub(crate) fn equation(&self, u: &Quotient) -> Result<Polynomial, Stop> {
-        let common = super::quotient::common_monomial(&u.numerator);
+        let common = super::quotient::common_monomial(&u.numerator, self.fuel)?;
         let mut lift = Monomial::default();
         for (generator, exponent) in common.factors() {
             if exponent.is_negative() {

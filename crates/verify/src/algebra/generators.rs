@@ -171,9 +171,7 @@ impl Generators {
         if b.is_one() {
             return Ok(a.clone());
         }
-        fuel.spend(
-            a.terms().len() * b.terms().len() * (a.coefficient_cost() + b.coefficient_cost()),
-        )?;
+        fuel.spend(a.terms().len() * b.terms().len() * (a.term_cost() + b.term_cost()))?;
         let mut terms = SmallVec::with_capacity(a.terms().len() * b.terms().len());
         for x in a.terms() {
             for y in b.terms() {
@@ -185,7 +183,7 @@ impl Generators {
                 terms.push(term);
             }
         }
-        let product = Polynomial::collect(terms)?;
+        let product = Polynomial::collect(terms, fuel)?;
         if self.has_bases {
             self.expand_bases(product, fuel)
         } else {

@@ -166,23 +166,24 @@ impl Polynomial {
             .unwrap_or(0)
     }
 
-    /// The cost of one operation on its largest coefficient, in steps.
-    pub(super) fn coefficient_cost(&self) -> usize {
+    /// The cost of one operation on its largest term, in steps.
+    pub(super) fn term_cost(&self) -> usize {
         self.0
             .iter()
-            .map(|term| term.coefficient.cost())
+            .map(|term| term.coefficient.cost() + term.monomial.0.len() / 4)
             .max()
             .unwrap_or(1)
     }
 
     /// Sorts terms and adds up equal monomials.
-    pub(super) fn collect(mut terms: SmallVec<[Term; 2]>) -> Result<Self, Stop> {
+    pub(super) fn collect(mut terms: SmallVec<[Term; 2]>, fuel: &Fuel) -> Result<Self, Stop> {
         if terms.len() > 1 {
             terms.sort_unstable_by(|a, b| a.monomial.cmp(&b.monomial));
             let mut kept = 0;
             for at in 1..terms.len() {
                 let (left, right) = terms.split_at_mut(at);
                 if left[kept].monomial == right[0].monomial {
+                    fuel.spend(left[kept].coefficient.cost())?;
                     left[kept].coefficient = left[kept].coefficient.add(&right[0].coefficient)?;
                 } else {
                     if !left[kept].coefficient.is_zero() {
@@ -206,9 +207,7 @@ impl Polynomial {
         if other.is_zero() {
             return Ok(self.clone());
         }
-        fuel.spend(
-            self.0.len() * self.coefficient_cost() + other.0.len() * other.coefficient_cost(),
-        )?;
+        fuel.spend(self.0.len() * self.term_cost() + other.0.len() * other.term_cost())?;
         let mut sum = SmallVec::with_capacity(self.0.len() + other.0.len());
         let (mut a, mut b) = (self.0.iter().peekable(), other.0.iter().peekable());
         loop {

@@ -6,6 +6,7 @@ use super::generators::{Generators, Kernel, MINUS_ONE};
 use super::polynomial::{Monomial, Polynomial, Term};
 use super::quotient::{Quotient, common_monomial};
 use crate::fuel::{Fuel, Stop};
+use crate::gcd::gcd;
 use crate::number::{MAX_BITS, Rational};
 use num_integer::Integer;
 use num_traits::{One, ToPrimitive};
@@ -13,7 +14,7 @@ use num_traits::{One, ToPrimitive};
 /// Trial division goes this far; what is left counts as one prime.
 const MAX_TRIAL_DIVISOR: u64 = 1000;
 /// Sums are multiplied out while the power has no more terms than this.
-const MAX_POWER_TERMS: u64 = 160;
+const MAX_POWER_TERMS: u64 = 128;
 
 impl Generators {
     /// `base^exponent`. `real_root` takes the real odd root of a negative number (`\sqrt[3]{-8} = -2`),
@@ -292,12 +293,17 @@ impl Generators {
         polynomial: &Polynomial,
         fuel: &Fuel,
     ) -> Result<(Rational, Monomial, Polynomial), Stop> {
-        fuel.spend(polynomial.terms().len())?;
+        fuel.spend(polynomial.terms().len() * polynomial.term_cost())?;
         let mut numerator = num_bigint::BigInt::from(0);
         let mut denominator = num_bigint::BigInt::one();
         for term in polynomial.terms() {
-            numerator = numerator.gcd(&term.coefficient.numerator());
-            denominator = denominator.lcm(&term.coefficient.denominator());
+            numerator = gcd(&numerator, &term.coefficient.numerator());
+            let other = term.coefficient.denominator();
+            let common = gcd(&denominator, &other);
+            denominator *= other / common;
+            if denominator.bits() > MAX_BITS {
+                return Err(Stop::Unsupported);
+            }
         }
         let content = Rational::from_big(numerator, denominator)
             .ok_or(Stop::Unsupported)?
@@ -306,7 +312,7 @@ impl Generators {
             return Err(Stop::Unsupported);
         }
         // Constants stay inside: only symbols and the like are common factors worth taking out.
-        let mut monomial = common_monomial(polynomial);
+        let mut monomial = common_monomial(polynomial, fuel)?;
         monomial = Monomial(
             monomial
                 .factors()
@@ -326,7 +332,7 @@ impl Generators {
                 coefficient: term.coefficient.mul(&scale)?,
             });
         }
-        Ok((content, monomial, Polynomial::collect(terms)?))
+        Ok((content, monomial, Polynomial::collect(terms, fuel)?))
     }
 
     /// `e^{i pi r}`: multiples of 15 degrees in square roots, others as powers of -1.

@@ -82,12 +82,12 @@ impl Generators {
         let content = if denominator.single().is_some() {
             leading.monomial.clone()
         } else {
-            common_monomial(&denominator)
+            common_monomial(&denominator, fuel)?
         };
         let inverse = content.raised(Exponent::integer(-1))?;
         let scale = leading.coefficient.inverse()?;
         let divided = |polynomial: &Polynomial| -> Result<Polynomial, Stop> {
-            fuel.spend(polynomial.terms().len() * (polynomial.coefficient_cost() + scale.cost()))?;
+            fuel.spend(polynomial.terms().len() * (polynomial.term_cost() + scale.cost()))?;
             if inverse.is_one() {
                 return polynomial.scaled(&scale);
             }
@@ -99,7 +99,7 @@ impl Generators {
                     fuel,
                 )?);
             }
-            Polynomial::collect(terms)
+            Polynomial::collect(terms, fuel)
         };
         let (numerator, denominator) = (divided(&numerator)?, divided(&denominator)?);
         if denominator.is_one() {
@@ -136,7 +136,7 @@ impl Generators {
         let (mut rest, mut quotient) = (a.clone(), SmallVec::new());
         for _ in 0..a.terms().len() + 8 {
             let Some(top) = rest.terms().last() else {
-                return Polynomial::collect(quotient).map(Some);
+                return Polynomial::collect(quotient, fuel).map(Some);
             };
             let term = self.reduce(
                 top.monomial.times(&inverse)?,
@@ -237,13 +237,16 @@ impl Generators {
 
 /// The largest monomial that divides every term, exponents being the smallest ones that occur (0 when
 /// a term lacks the generator, unless another has a negative exponent).
-pub(super) fn common_monomial(polynomial: &Polynomial) -> Monomial {
+pub(super) fn common_monomial(polynomial: &Polynomial, fuel: &Fuel) -> Result<Monomial, Stop> {
     let mut common: SmallVec<[_; 2]> = SmallVec::new();
+    let mut seen: SmallVec<[_; 8]> = SmallVec::new();
     for term in polynomial.terms() {
         for (generator, _) in term.monomial.factors() {
-            if common.iter().any(|(known, _)| known == generator) {
+            if seen.contains(generator) {
                 continue;
             }
+            seen.push(*generator);
+            fuel.spend(polynomial.terms().len())?;
             let mut least: Option<Exponent> = None;
             for other in polynomial.terms() {
                 let exponent = other
@@ -260,5 +263,5 @@ pub(super) fn common_monomial(polynomial: &Polynomial) -> Monomial {
         }
     }
     common.sort_unstable();
-    Monomial(common)
+    Ok(Monomial(common))
 }
