@@ -253,6 +253,57 @@ proptest! {
     }
 }
 
+/// Problems on which a search is easily led astray.
+#[test]
+fn deceptive_problems_are_fitted_too() {
+    let problems: [(&str, &[(f64, f64)]); 6] = [
+        (
+            "two minima in one flat valley",
+            &[(0.3, 0.3125), (0.7, 0.5)],
+        ),
+        (
+            "two minima in one flat valley, one at the floor",
+            &[(0.103, 0.375), (0.379, 0.5), (0.62, 1.0)],
+        ),
+        (
+            "a plateau beside the minimum",
+            &[(0.684, 0.0), (0.727, 0.75), (0.786, 0.625)],
+        ),
+        (
+            "a valley that bends: the accuracy without a hint is known well",
+            &[
+                (0.0, 0.625),
+                (0.0, 0.5),
+                (0.0083, 0.875),
+                (0.0, 0.75),
+                (0.0, 1.0),
+                (0.0, 0.625),
+            ],
+        ),
+        (
+            "a narrow minimum at the bound of `k`",
+            &[(0.2063, 0.25), (0.275, 0.0), (0.2813, 0.75)],
+        ),
+        (
+            "a contradiction between close rates",
+            &[(0.114, 0.0), (0.179, 1.0), (0.067, 1.0)],
+        ),
+    ];
+    for (name, rounds) in problems {
+        let observations: Vec<Observation> = rounds
+            .iter()
+            .map(|&(rate, accuracy)| Observation {
+                rate,
+                accuracy,
+                rollouts: 8,
+            })
+            .collect();
+        let set = FitSet::new(&observations, &[], FitSetOptions::default()).unwrap();
+        let (fit, best) = (LeastSquares::default().fit(&set), brute_force(set.points()));
+        assert!(fit.sse <= best + 1e-6, "{name}: {fit:?}, best {best}");
+    }
+}
+
 #[test]
 fn a_hundred_thousand_observations_are_fitted() {
     let truth = Curve {
