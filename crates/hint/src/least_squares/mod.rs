@@ -151,8 +151,7 @@ fn search(points: &[Point], prior: &ObjectivePrior) -> (Curve, f64) {
     let mut best = polish(minima.take_from_start(), points, prior, None);
     // The objective is never negative: below a tie nothing could be lower by more than one.
     while best.1 > TIE
-        && let Some((start, value)) = minima.take_lowest()
-        && f64::from(value) <= best.1 + SLACK * weight
+        && let Some(start) = minima.take_lowest((best.1 + SLACK * weight) as f32)
     {
         let other = polish(start, points, prior, Some(best));
         if other.1 < best.1 - TIE {
