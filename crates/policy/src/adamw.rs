@@ -1,5 +1,6 @@
 //! AdamW with decoupled weight decay, in float32 with double-precision step constants.
 
+use crate::kernels::buffers::prefer_huge_pages;
 use crate::parameters::Parameters;
 use rayon::prelude::*;
 
@@ -33,9 +34,14 @@ pub struct AdamW {
 impl AdamW {
     /// Zero moments for `len` parameters.
     pub fn new(len: usize) -> Self {
+        let zeros = || {
+            let mut zeros = vec![0.0; len];
+            prefer_huge_pages(&mut zeros);
+            zeros
+        };
         Self {
-            first_moment: vec![0.0; len],
-            second_moment: vec![0.0; len],
+            first_moment: zeros(),
+            second_moment: zeros(),
             steps: 0,
         }
     }

@@ -6,7 +6,8 @@
 
 use seele_policy::config::{Family, ModelConfig};
 use seele_policy::decoder::{
-    BranchCache, DecodeRow, Decoder, ScoreGradients, TreeBranch, TreeGroup, TrunkCache,
+    BranchCache, Compute, DecodeRow, Decoder, DecoderOptions, Recompute, ScoreGradients,
+    TreeBranch, TreeGroup, TrunkCache,
 };
 use seele_policy::parameters::Parameters;
 use seele_random::Key;
@@ -73,11 +74,26 @@ fn weights(slots: usize) -> ScoreGradients {
     }
 }
 
+fn decoder(config: &ModelConfig, parameters: &Parameters, compute: Compute) -> Decoder {
+    let options = DecoderOptions {
+        compute,
+        ..DecoderOptions::default()
+    };
+    Decoder::with_options(config, parameters, options)
+}
+
 #[test]
 fn a_tree_equals_its_sequences_alone() {
+    // Float32 round-off of other sums.
+    check_tree(Compute::F32, 2e-5);
+    // A trunk row's gradient is rounded once, or once for each branch: 2^-9 of it each.
+    check_tree(Compute::Bf16, 1e-2);
+}
+
+fn check_tree(compute: Compute, tolerance: f32) {
     let (config, trunk) = (config(), tokens(14, 10));
     let parameters = parameters(&config);
-    let decoder = Decoder::new(&config, &parameters);
+    let decoder = decoder(&config, &parameters, compute);
     let branches = branches();
     let tree = TreeGroup {
         trunk: &trunk,
@@ -146,7 +162,10 @@ fn a_tree_equals_its_sequences_alone() {
     }
     let largest = expected.iter().fold(0.0f32, |m, g| m.max(g.abs()));
     for (ours, theirs) in gradient.iter().zip(&expected) {
-        assert!((ours - theirs).abs() < 2e-5 * largest, "{ours} {theirs}");
+        assert!(
+            (ours - theirs).abs() < tolerance * largest,
+            "{compute:?}: {ours} {theirs}"
+        );
     }
 }
 
@@ -212,9 +231,99 @@ fn gradients_are_derivatives() {
 }
 
 #[test]
-fn decoding_one_token_at_a_time_gives_the_trainers_bits() {
+fn gradients_do_not_depend_on_what_is_recomputed_or_on_earlier_passes() {
     let (config, trunk) = (config(), tokens(14, 10));
-    let decoder = Decoder::new(&config, &parameters(&config));
+    let parameters = parameters(&config);
+    let branches = branches();
+    let tree = [TreeGroup {
+        trunk: &trunk,
+        prompt_tokens: 5,
+        branches: branches
+            .iter()
+            .map(|(fork, tokens)| TreeBranch {
+                fork: *fork,
+                tokens,
+            })
+            .collect(),
+    }];
+    let slopes = weights(tree[0].slots());
+    for compute in [Compute::F32, Compute::Bf16] {
+        // Enough for one of two blocks.
+        let one = Recompute::Auto { bytes: 40_000 };
+        let gradients = [Recompute::None, one, Recompute::Block].map(|recompute| {
+            let options = DecoderOptions { compute, recompute };
+            let mut decoder = Decoder::with_options(&config, &parameters, options);
+            let mut gradient = vec![0.0; parameters.values.len()];
+            for pass in 0..2 {
+                gradient.fill(0.0);
+                decoder
+                    .train(&tree, 0.8, &mut gradient, |_| Ok::<_, ()>(slopes.clone()))
+                    .unwrap();
+                // The second pass runs with weights packed again.
+                assert!(pass == 1 || gradient.iter().any(|g| *g != 0.0));
+                decoder.update(&parameters);
+            }
+            gradient
+        });
+        assert_eq!(gradients[0], gradients[1], "{compute:?}");
+        assert_eq!(gradients[0], gradients[2], "{compute:?}");
+    }
+}
+
+#[test]
+fn a_branch_decodes_to_the_same_bits_alone_and_among_others() {
+    let (config, trunks) = (config(), [tokens(14, 10), tokens(40, 17)]);
+    let parameters = parameters(&config);
+    for compute in [Compute::F32, Compute::Bf16] {
+        let decoder = decoder(&config, &parameters, compute);
+        let caches = trunks.each_ref().map(|trunk| {
+            let mut cache = TrunkCache::new(&config);
+            decoder.extend_trunk(&mut cache, trunk);
+            cache
+        });
+        // Many forks of two trunks, so that runs of rows mix them.
+        let places: Vec<(usize, usize)> = (0..45).map(|i| (i / 25, 5 + i * 3 % 9)).collect();
+        let fresh = |&(_, fork): &(usize, usize)| BranchCache::new(&config, fork);
+        let mut together: Vec<BranchCache> = places.iter().map(fresh).collect();
+        let mut alone: Vec<BranchCache> = places.iter().map(fresh).collect();
+        let (mut hidden, mut own) = (Vec::new(), Vec::new());
+        for step in 0..36 {
+            let row = |i: usize| (&caches[places[i].0], ((i * 7 + step) % 40) as u32);
+            let mut rows: Vec<DecodeRow<'_>> = together
+                .iter_mut()
+                .enumerate()
+                .map(|(i, branch)| DecodeRow {
+                    trunk: row(i).0,
+                    branch,
+                    token: row(i).1,
+                })
+                .collect();
+            decoder.decode(&mut rows, &mut hidden);
+            for (i, branch) in alone.iter_mut().enumerate() {
+                let (trunk, token) = row(i);
+                let mut one = [DecodeRow {
+                    trunk,
+                    branch,
+                    token,
+                }];
+                decoder.decode(&mut one, &mut own);
+                let joint = &hidden[i * config.hidden_size..(i + 1) * config.hidden_size];
+                assert_eq!(own, joint, "{compute:?}, branch {i}, step {step}");
+            }
+        }
+    }
+}
+
+#[test]
+fn decoding_one_token_at_a_time_gives_the_trainers_bits() {
+    for compute in [Compute::F32, Compute::Bf16] {
+        check_decoding(compute);
+    }
+}
+
+fn check_decoding(compute: Compute) {
+    let (config, trunk) = (config(), tokens(14, 10));
+    let decoder = decoder(&config, &parameters(&config), compute);
     let mut cache = TrunkCache::new(&config);
     decoder.extend_trunk(&mut cache, &trunk[..9]);
     decoder.extend_trunk(&mut cache, &trunk[9..]);

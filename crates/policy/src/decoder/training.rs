@@ -73,6 +73,8 @@ impl Decoder {
         gradient: &mut [f32],
         loss: impl FnOnce(&TokenScores) -> Result<ScoreGradients, E>,
     ) -> Result<TokenScores, E> {
+        // A fresh gradient has not been touched yet.
+        buffers::prefer_huge_pages(gradient);
         let mut forward = in_pool(|| self.forward(groups, temperature));
         let scores = std::mem::take(&mut forward.scores);
         let slopes = loss(&scores)?;

@@ -14,7 +14,7 @@ mod forward;
 pub(crate) use backward::{Span, backward};
 pub(crate) use forward::{BranchQueries, branches, sequence};
 
-use super::buffers::Aligned;
+use super::buffers::{Aligned, Buffer};
 use super::matmul::float32::Tile;
 use super::multiversion;
 use super::softmax::{exp, total};
@@ -154,21 +154,24 @@ pub(crate) fn pack(heads: Heads, kv_head: usize, rows: &[f32], count: usize, out
     );
 }
 
-/// Collects the queries of rows, `[rows * per_kv, width]`, multiplied by the softmax scale.
-fn gather_queries(
+/// Collects one key-value head's queries of rows, or the gradients of their outputs, multiplied by
+/// `scale`: `[rows * per_kv, width]` from `[count, stride]`.
+fn gather(
     heads: Heads,
     kv_head: usize,
     rows: &[f32],
     stride: usize,
     count: usize,
-    out: &mut Vec<f32>,
+    scale: f32,
+    out: &mut Buffer,
 ) {
     let own = heads.per_kv * heads.width;
-    let (first, scale) = (kv_head * own, heads.scale());
-    out.clear();
-    for i in 0..count {
-        let row = &rows[i * stride + first..][..own];
-        out.extend(row.iter().map(|x| x * scale));
+    out.reset(count * own);
+    for (i, out) in out.chunks_exact_mut(own).enumerate() {
+        let row = &rows[i * stride + kv_head * own..][..own];
+        for (out, x) in out.iter_mut().zip(row) {
+            *out = x * scale;
+        }
     }
 }
 
@@ -203,6 +206,7 @@ fn scores(
                 rows,
                 columns,
                 accumulate: false,
+                ahead: std::ptr::null(),
             }
             .run();
         }
@@ -239,6 +243,7 @@ fn mix(
                     rows,
                     columns: BLOCK.min(width - column),
                     accumulate: true,
+                    ahead: std::ptr::null(),
                 }
                 .run();
             }
@@ -309,8 +314,8 @@ fn add_exponentials(chunks: &mut [[f32; 16]], largest: f32, sum: &mut [f32; 16])
 /// Attention weights of a block of queries of one sequence: trunk part and own part.
 #[derive(Default)]
 struct Weights {
-    trunk: Vec<f32>,
-    own: Vec<f32>,
+    trunk: Buffer,
+    own: Buffer,
 }
 
 /// What the rows of one sequence see.
@@ -336,8 +341,8 @@ impl Weights {
     /// query does not see are 0.
     fn compute(&mut self, heads: Heads, queries: &[f32], rows: usize, sight: Sight<'_>) {
         let (fork, reach) = (sight.fork, sight.reach(rows));
-        self.trunk.resize(rows * heads.per_kv * fork, 0.0);
-        self.own.resize(rows * heads.per_kv * reach, 0.0);
+        self.trunk.reset(rows * heads.per_kv * fork);
+        self.own.reset(rows * heads.per_kv * reach);
         scores(
             queries,
             heads.width,

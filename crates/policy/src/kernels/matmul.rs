@@ -98,7 +98,7 @@ impl Packed {
             .enumerate()
             .for_each_init(
                 Default::default,
-                |(joined, scratch): &mut (Vec<f32>, Vec<u32>), (p, panel)| {
+                |(joined, scratch): &mut (Buffer, Buffer), (p, panel)| {
                     let count = PANEL.min(columns - p * PANEL);
                     // The rows of a panel may come from two weights.
                     join(weights, depth, p * PANEL, count, joined);
@@ -145,23 +145,23 @@ impl Packed {
     pub(crate) fn fill_transpose_of(&mut self, packed: &Packed) {
         debug_assert!(self.depth == packed.columns && self.columns == packed.depth);
         self.fill_lines(|first, _, lines| {
-            lines.resize(PANEL * packed.depth, 0.0);
+            lines.reset(PANEL * packed.depth);
             packed.panel_rows(first / PANEL, lines);
         });
     }
 
     /// Packs rows: `source(first, count, lines)` makes the `count` rows (at most 32) from `first` on.
-    fn fill_lines(&mut self, source: impl Fn(usize, usize, &mut Vec<f32>) + Sync + Send) {
+    fn fill_lines(&mut self, source: impl Fn(usize, usize, &mut Buffer) + Sync + Send) {
         let (depth, columns, words, compute) =
             (self.depth, self.columns, self.panel_words(), self.compute);
         let panels = Shared(self.panels.pairs_mut().as_mut_ptr());
-        let block = |(lines, pairs): &mut (Vec<f32>, Vec<u32>), block: usize| {
+        let block = |(lines, pairs): &mut (Buffer, Buffer), block: usize| {
             let first = block * TILE_DEPTH;
             let rows = TILE_DEPTH.min(depth - first);
             source(first, rows, lines);
             if compute == Compute::Bf16 {
-                pairs.resize(16 * columns, 0);
-                bfloat16::pair_rows(lines, columns, rows, columns, pairs);
+                pairs.reset(16 * columns);
+                bfloat16::pair_rows(lines, columns, rows, columns, pairs.pairs_mut());
             }
             for panel in 0..columns.div_ceil(PANEL) {
                 let (from, width) = (panel * PANEL, PANEL.min(columns - panel * PANEL));
@@ -176,7 +176,7 @@ impl Packed {
                         }
                     }
                     Compute::Bf16 => {
-                        for (i, line) in pairs.chunks_exact(columns).enumerate() {
+                        for (i, line) in pairs.pairs_mut().chunks_exact(columns).enumerate() {
                             let at = panel * words + (block * 16 + i) * PANEL;
                             // SAFETY: as above.
                             let out = unsafe { panels.slice(at, PANEL) };
@@ -259,14 +259,15 @@ impl Packed {
 }
 
 /// Rows `first..first + count` of matrices of `width` columns that lie below each other.
-fn join(matrices: &[&[f32]], width: usize, first: usize, count: usize, lines: &mut Vec<f32>) {
-    lines.clear();
+fn join(matrices: &[&[f32]], width: usize, first: usize, count: usize, lines: &mut Buffer) {
+    lines.reset(count * width);
     let mut start = 0;
     for matrix in matrices {
         let end = start + matrix.len() / width;
         let (from, to) = (first.max(start), (first + count).min(end));
         if from < to {
-            lines.extend_from_slice(&matrix[(from - start) * width..(to - start) * width]);
+            lines[(from - first) * width..(to - first) * width]
+                .copy_from_slice(&matrix[(from - start) * width..(to - start) * width]);
         }
         start = end;
     }
@@ -416,37 +417,54 @@ fn tasks(
 fn product_floats(left: Left<'_>, rows: usize, b: &Packed, c: &mut [f32], accumulate: bool) {
     let (depth, columns, words) = (b.depth, b.columns, b.panel_words());
     let transposed;
-    let a = match left {
-        Left::Rows(a) => a,
+    let (a, stride) = match left {
+        Left::Rows(a) => (a, depth),
         Left::Columns { values, stride, .. } => {
-            transposed = transposed_left(values, stride, rows, depth);
-            &transposed
+            let padded = depth.next_multiple_of(16) + 16;
+            transposed = transposed_left(values, stride, [rows, depth], padded);
+            (&*transposed, padded)
         }
     };
     let (shared, panels) = (Shared(c.as_mut_ptr()), b.panels.floats());
     let serial = 2 * rows * depth * columns < SERIAL_FLOAT;
+    // Rows this far apart fall on the same few lines of the first-level cache: a task works on a copy.
+    let collides = stride.is_multiple_of(512) && columns > PANEL;
     tasks(
         rows,
         FLOAT_ROWS,
         columns.div_ceil(PANEL),
         serial,
         |first_row, rows, first_panel, count| {
+            let mut copy = Buffer::default();
             for first_k in (0..depth).step_by(FLOAT_DEPTH) {
+                let k = FLOAT_DEPTH.min(depth - first_k);
+                let mut left = &a[first_row * stride + first_k..];
+                let mut left_stride = stride;
+                if collides {
+                    left_stride = FLOAT_DEPTH + 16;
+                    copy.reset(rows * left_stride);
+                    for (i, line) in copy.chunks_exact_mut(left_stride).enumerate() {
+                        line[..k].copy_from_slice(&left[i * stride..][..k]);
+                    }
+                    left = &copy;
+                }
                 for panel in first_panel..first_panel + count {
                     let block = &panels[panel * words + first_k * PANEL..];
                     // SAFETY: tasks own disjoint tiles of C; sizes were checked by `product`.
                     unsafe {
                         Tile {
-                            a: a[first_row * depth + first_k..].as_ptr(),
-                            a_strides: [depth, 1],
+                            a: left.as_ptr(),
+                            a_strides: [left_stride, 1],
                             b: block.as_ptr(),
                             b_stride: PANEL,
                             c: shared.at(first_row * columns + panel * PANEL),
                             c_stride: columns,
-                            depth: FLOAT_DEPTH.min(depth - first_k),
+                            depth: k,
                             rows,
                             columns: PANEL.min(columns - panel * PANEL),
                             accumulate: accumulate || first_k > 0,
+                            // The next panel's block.
+                            ahead: block.as_ptr().wrapping_add(words),
                         }
                         .run();
                     }
@@ -456,10 +474,15 @@ fn product_floats(left: Left<'_>, rows: usize, b: &Packed, c: &mut [f32], accumu
     );
 }
 
-/// `[rows, depth]` from columns.
-fn transposed_left(values: &[f32], stride: usize, rows: usize, depth: usize) -> Buffer {
+/// `[rows, depth]` from columns; rows of the result are `padded` apart.
+fn transposed_left(
+    values: &[f32],
+    stride: usize,
+    [rows, depth]: [usize; 2],
+    padded: usize,
+) -> Buffer {
     const BLOCK: usize = 32;
-    let mut out = Buffer::take(rows * depth);
+    let mut out = Buffer::take(rows * padded);
     let len = out.len();
     let shared = Shared(out.as_mut_ptr());
     each(
@@ -482,7 +505,7 @@ fn transposed_left(values: &[f32], stride: usize, rows: usize, depth: usize) -> 
                 );
                 for (i, line) in tile.chunks_exact(BLOCK).take(height).enumerate() {
                     // SAFETY: each task writes its own columns of each row.
-                    let to = unsafe { shared.slice((row + i) * depth + first, count) };
+                    let to = unsafe { shared.slice((row + i) * padded + first, count) };
                     to.copy_from_slice(&line[..count]);
                 }
             }
@@ -555,11 +578,12 @@ fn pack_left(left: Left<'_>, rows: usize, depth: usize, tiles: &mut [u32]) {
             each(
                 blocks,
                 rows * depth,
-                Vec::new,
-                |pairs: &mut Vec<u32>, block| {
+                Buffer::default,
+                |pairs: &mut Buffer, block| {
                     let first = block * TILE_DEPTH;
                     let count = TILE_DEPTH.min(depth - first);
-                    pairs.resize(16 * rows, 0);
+                    pairs.reset(16 * rows);
+                    let pairs = pairs.pairs_mut();
                     bfloat16::pair_rows(&values[first * stride..], stride, count, rows, pairs);
                     // SAFETY: each task writes its own block of each row tile.
                     unsafe {

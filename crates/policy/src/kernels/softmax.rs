@@ -10,7 +10,9 @@ const LANES: usize = 16;
 #[inline(always)]
 pub fn exp(x: f32) -> f32 {
     let clamped = x.clamp(-87.0, 88.0);
-    let power = (clamped * std::f32::consts::LOG2_E + 12_582_912.0) - 12_582_912.0;
+    // Adding 1.5 * 2^23 rounds to an integer, whose bits are then the low ones of the sum.
+    let shifted = clamped * std::f32::consts::LOG2_E + 12_582_912.0;
+    let power = shifted - 12_582_912.0;
     // ln 2 in two parts, so that the remainder is exact.
     let r = (clamped - power * 0.693_359_4) - power * -2.121_944_4e-4;
     let mut p = 1.987_569_1e-4;
@@ -20,7 +22,7 @@ pub fn exp(x: f32) -> f32 {
     p = p * r + 1.666_666_5e-1;
     p = p * r + 0.5;
     let value = p * r * r + r + 1.0;
-    let scale = f32::from_bits(((power as i32 + 127) << 23) as u32);
+    let scale = f32::from_bits(shifted.to_bits().wrapping_add(127) << 23);
     if x < -87.0 { 0.0 } else { value * scale }
 }
 

@@ -1,8 +1,7 @@
 //! Gradients of attention for one group and one key-value head.
 
-use super::{
-    BLOCK, Blocks, Heads, Sight, Weights, gather_queries, mix, pack_across, pack_along, scores,
-};
+use super::{BLOCK, Blocks, Heads, Sight, Weights, gather, mix, pack_across, pack_along, scores};
+use crate::kernels::buffers::Buffer;
 use crate::kernels::elementwise::dot;
 use crate::kernels::matmul::float32::Tile;
 use crate::kernels::{Shared, multiversion};
@@ -20,9 +19,9 @@ pub(crate) struct Span {
 pub(crate) struct Scratch {
     trunk: Sequence,
     branch: Sequence,
-    queries: Vec<f32>,
-    douts: Vec<f32>,
-    dqueries: Vec<f32>,
+    queries: Buffer,
+    douts: Buffer,
+    dqueries: Buffer,
     weights: Weights,
     slopes: Weights,
 }
@@ -31,18 +30,17 @@ pub(crate) struct Scratch {
 #[derive(Default)]
 struct Sequence {
     /// Blocks of keys `[width][32]`, keys `[32][width]` and values `[width][32]`.
-    packed: Vec<f32>,
+    packed: Buffer,
     /// Blocks of gradients of keys and of values, `[32][width]` each.
-    gradients: Vec<f32>,
+    gradients: Buffer,
 }
 
 impl Sequence {
     fn pack(&mut self, heads: Heads, kv_head: usize, rows: &[f32], count: usize) {
         let (stride, width) = (heads.row_width(), heads.width);
         let (blocks, one) = (count.div_ceil(BLOCK), BLOCK * width);
-        self.packed.resize(3 * one * blocks, 0.0);
-        self.gradients.clear();
-        self.gradients.resize(2 * one * blocks, 0.0);
+        self.packed.reset(3 * one * blocks);
+        self.gradients.reset_to_zeros(2 * one * blocks);
         if count > 0 {
             let [_, key, value] = heads.offsets(kv_head);
             pack_across(
@@ -95,6 +93,7 @@ impl Sequence {
                             rows: keys,
                             columns: BLOCK.min(width - column),
                             accumulate: true,
+                            ahead: std::ptr::null(),
                         }
                         .run();
                     }
@@ -196,21 +195,26 @@ impl Scratch {
     ) {
         let (width, one) = (heads.width, BLOCK * heads.width);
         let start = span.first + first;
-        let at = start * heads.row_width();
-        gather_queries(
+        let (stride, out_stride) = (heads.row_width(), heads.query_width());
+        let (queries, douts) = (&rows[start * stride..], &dout[start * out_stride..]);
+        gather(
             heads,
             kv_head,
-            &rows[at..],
-            heads.row_width(),
+            queries,
+            stride,
             count,
+            heads.scale(),
             &mut self.queries,
         );
-        self.douts.clear();
-        let own = heads.per_kv * width;
-        for i in 0..count {
-            let row = &dout[(start + i) * heads.query_width() + kv_head * own..][..own];
-            self.douts.extend_from_slice(row);
-        }
+        gather(
+            heads,
+            kv_head,
+            douts,
+            out_stride,
+            count,
+            1.0,
+            &mut self.douts,
+        );
         let own = if alone { &self.trunk } else { &self.branch };
         let sight = Sight {
             trunk: self.trunk.blocks(heads),
@@ -221,8 +225,8 @@ impl Scratch {
         let (fork, reach) = (span.fork, sight.reach(count));
         self.weights.compute(heads, &self.queries, count, sight);
         let (weights, slopes) = (&self.weights, &mut self.slopes);
-        slopes.trunk.resize(weights.trunk.len(), 0.0);
-        slopes.own.resize(weights.own.len(), 0.0);
+        slopes.trunk.reset(weights.trunk.len());
+        slopes.own.reset(weights.own.len());
         scores(
             &self.douts,
             width,
@@ -248,8 +252,7 @@ impl Scratch {
                 [&mut slopes.trunk[t], &mut slopes.own[o]],
             );
         }
-        self.dqueries.clear();
-        self.dqueries.resize(self.queries.len(), 0.0);
+        self.dqueries.reset_to_zeros(self.queries.len());
         mix(
             &slopes.trunk,
             fork,

@@ -1,14 +1,15 @@
 //! Outputs of attention: for runs of rows of one sequence, and for one row of each of many branches.
 
-use super::{BLOCK, Blocks, Heads, Sight, Weights, gather_queries, mix, scores, softmax_of_parts};
+use super::{BLOCK, Blocks, Heads, Sight, Weights, gather, mix, scores, softmax_of_parts};
 use crate::kernels::Shared;
+use crate::kernels::buffers::Buffer;
 
 /// Work memory of a task.
 #[derive(Default)]
 pub(crate) struct Scratch {
-    queries: Vec<f32>,
+    queries: Buffer,
     weights: Weights,
-    out: Vec<f32>,
+    out: Buffer,
 }
 
 /// Copies `[rows * per_kv, width]` results to their rows.
@@ -39,19 +40,20 @@ pub(crate) unsafe fn sequence(
     out: Shared<f32>,
 ) {
     let width = heads.width;
-    gather_queries(
+    let stride = heads.row_width();
+    gather(
         heads,
         kv_head,
         queries,
-        heads.row_width(),
+        stride,
         rows,
+        heads.scale(),
         &mut scratch.queries,
     );
     scratch
         .weights
         .compute(heads, &scratch.queries, rows, sight);
-    scratch.out.clear();
-    scratch.out.resize(scratch.queries.len(), 0.0);
+    scratch.out.reset_to_zeros(scratch.queries.len());
     let (fork, reach) = (sight.fork, sight.reach(rows));
     let Weights { trunk, own } = &scratch.weights;
     mix(
@@ -104,12 +106,14 @@ pub(crate) unsafe fn branches(
 ) {
     let (width, per_kv) = (heads.width, heads.per_kv);
     let reach = branches.iter().map(|branch| branch.fork).max().unwrap_or(0);
-    gather_queries(
+    let stride = heads.row_width();
+    gather(
         heads,
         kv_head,
         queries,
-        heads.row_width(),
+        stride,
         branches.len(),
+        heads.scale(),
         &mut scratch.queries,
     );
     let Scratch {
@@ -117,16 +121,16 @@ pub(crate) unsafe fn branches(
         weights,
         out: results,
     } = scratch;
-    weights.trunk.resize(branches.len() * per_kv * reach, 0.0);
+    weights.trunk.reset(branches.len() * per_kv * reach);
     scores(queries, width, trunk, 0, reach, &mut weights.trunk, reach);
-    results.clear();
-    results.resize(queries.len(), 0.0);
+    results.reset_to_zeros(queries.len());
     // Own scores first, because the softmax needs both parts; weights of trunk positions behind a
     // branch's fork become 0, which leaves sums as they are.
+    let lengths = branches.iter().map(|branch| branch.len).sum::<usize>();
+    weights.own.reset(per_kv * lengths);
     let mut first = 0;
     for (i, branch) in branches.iter().enumerate() {
-        weights.own.resize(first + per_kv * branch.len, 0.0);
-        let own = &mut weights.own[first..];
+        let own = &mut weights.own[first..first + per_kv * branch.len];
         let range = i * per_kv * width..(i + 1) * per_kv * width;
         scores(
             &queries[range],

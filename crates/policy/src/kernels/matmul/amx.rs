@@ -112,17 +112,22 @@ mod x86 {
     /// As [`Strip::run`] with a session open.
     pub(crate) unsafe fn run(strip: Strip) {
         let mut edge = [0.0f32; 2 * TILE_ROWS * PANEL];
+        // Each pass over the panel asks for its share of the next one, which follows it in memory.
+        let lines = (16 * PANEL / 16).div_ceil(strip.rows.div_ceil(2 * TILE_ROWS));
+        let mut ahead = strip.panel.wrapping_add(strip.blocks * 16 * PANEL);
         for first in (0..strip.rows).step_by(2 * TILE_ROWS) {
             let rows = (2 * TILE_ROWS).min(strip.rows - first);
             let left = strip
                 .left
                 .wrapping_add(first / TILE_ROWS * strip.tile_stride);
             let c = strip.c.wrapping_add(first * strip.c_stride);
+            let place = [left, ahead];
+            ahead = ahead.wrapping_add(strip.blocks * lines * 16);
             let whole = rows.is_multiple_of(TILE_ROWS) && strip.columns == PANEL;
             // SAFETY: whole tiles lie inside `c`; others go through `edge`.
             unsafe {
                 if whole {
-                    tiles(strip, rows > TILE_ROWS, left, c, strip.c_stride);
+                    tiles(strip, rows > TILE_ROWS, place, lines, c, strip.c_stride);
                     continue;
                 }
                 let at = |i: usize| c.wrapping_add(i * strip.c_stride);
@@ -130,7 +135,14 @@ mod x86 {
                     let line = &mut edge[i * PANEL..][..strip.columns];
                     line.copy_from_slice(std::slice::from_raw_parts(at(i), strip.columns));
                 }
-                tiles(strip, rows > TILE_ROWS, left, edge.as_mut_ptr(), PANEL);
+                tiles(
+                    strip,
+                    rows > TILE_ROWS,
+                    place,
+                    lines,
+                    edge.as_mut_ptr(),
+                    PANEL,
+                );
                 for i in 0..rows {
                     let line = &edge[i * PANEL..][..strip.columns];
                     std::slice::from_raw_parts_mut(at(i), strip.columns).copy_from_slice(line);
@@ -143,7 +155,14 @@ mod x86 {
     ///
     /// # Safety
     /// As [`run`]; `c` has 16 or 32 rows of 32 elements.
-    unsafe fn tiles(strip: Strip, two: bool, left: *const u32, c: *mut f32, c_stride: usize) {
+    unsafe fn tiles(
+        strip: Strip,
+        two: bool,
+        [left, ahead]: [*const u32; 2],
+        lines: usize,
+        c: *mut f32,
+        c_stride: usize,
+    ) {
         const PANEL_BYTES: usize = PANEL * 4;
         const STEP: usize = TILE_WORDS * 4;
         const _: () = assert!(STEP == TILE_ROWS * TILE_DEPTH * 2);
@@ -184,6 +203,12 @@ mod x86 {
                     "tileloadd tmm5, [{a2} + {as_}]",
                     "tdpbf16ps tmm2, tmm5, tmm6",
                     "tdpbf16ps tmm3, tmm5, tmm7",
+                    "mov {l}, {lines}",
+                    "3:",
+                    "prefetcht1 [{ahead}]",
+                    "add {ahead}, 64",
+                    "dec {l}",
+                    "jnz 3b",
                     "add {a}, {step}",
                     "add {a2}, {step}",
                     "add {b}, {bstep}",
@@ -193,6 +218,9 @@ mod x86 {
                     a2 = inout(reg) left.wrapping_add(strip.tile_stride) => _,
                     b = inout(reg) strip.panel => _,
                     n = inout(reg) strip.blocks => _,
+                    ahead = inout(reg) ahead => _,
+                    lines = in(reg) lines,
+                    l = out(reg) _,
                     as_ = in(reg) 64usize,
                     bs = in(reg) PANEL_BYTES,
                     step = const STEP,
@@ -212,6 +240,12 @@ mod x86 {
                     "tdpbf16ps tmm0, tmm4, tmm6",
                     "tileloadd tmm7, [{b} + {bs} + 64]",
                     "tdpbf16ps tmm1, tmm4, tmm7",
+                    "mov {l}, {lines}",
+                    "3:",
+                    "prefetcht1 [{ahead}]",
+                    "add {ahead}, 64",
+                    "dec {l}",
+                    "jnz 3b",
                     "add {a}, {step}",
                     "add {b}, {bstep}",
                     "dec {n}",
@@ -219,6 +253,9 @@ mod x86 {
                     a = inout(reg) left => _,
                     b = inout(reg) strip.panel => _,
                     n = inout(reg) strip.blocks => _,
+                    ahead = inout(reg) ahead => _,
+                    lines = in(reg) lines,
+                    l = out(reg) _,
                     as_ = in(reg) 64usize,
                     bs = in(reg) PANEL_BYTES,
                     step = const STEP,

@@ -5,6 +5,7 @@
 //! one in panels of 32 columns. Depths are padded with zeros to a multiple of 32.
 
 use super::amx;
+use crate::kernels::buffers::Buffer;
 use crate::kernels::transpose::transpose;
 use crate::kernels::{Level, Shared, level, multiversion};
 
@@ -144,11 +145,12 @@ pub(crate) unsafe fn tiles_of_pairs(
 pub(crate) fn pack_panel_transposed(
     weight: &[f32],
     depth: usize,
-    scratch: &mut Vec<u32>,
+    scratch: &mut Buffer,
     panel: &mut [u32],
 ) {
     let (blocks, columns) = (tiles(depth), weight.len() / depth);
-    scratch.resize(blocks * TILE_WORDS, 0);
+    scratch.reset(blocks * TILE_WORDS);
+    let scratch = scratch.pairs_mut();
     if columns < PANEL {
         panel.fill(0);
     }
@@ -357,7 +359,7 @@ mod tests {
             pack_rows(rows, depth, tile);
         }
         let mut panel = vec![0; blocks * 16 * PANEL];
-        pack_panel_transposed(&w, depth, &mut Vec::new(), &mut panel);
+        pack_panel_transposed(&w, depth, &mut Buffer::default(), &mut panel);
         let mut units = vec![Unit::Emulated];
         if unit() == Unit::Matrix {
             units.push(Unit::Matrix);

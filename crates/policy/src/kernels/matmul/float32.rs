@@ -27,6 +27,8 @@ pub(crate) struct Tile {
     pub(crate) columns: usize,
     /// Whether sums start from `c`.
     pub(crate) accumulate: bool,
+    /// What will be needed next, as many lines as `b` has; null for nothing.
+    pub(crate) ahead: *const f32,
 }
 
 impl Tile {
@@ -48,26 +50,27 @@ impl Tile {
                 self.c = self.c.wrapping_add(self.rows * self.c_stride);
             }
             rows -= self.rows;
+            self.ahead = std::ptr::null();
         }
     }
 
     #[inline]
     unsafe fn dispatch(self, level: Level) {
         macro_rules! heights {
-            ($call:ident) => {
+            ($call:ident, $ahead:literal) => {
                 match self.rows {
-                    1 => $call::<1>(self),
-                    2 => $call::<2>(self),
-                    3 => $call::<3>(self),
-                    4 => $call::<4>(self),
-                    5 => $call::<5>(self),
-                    6 => $call::<6>(self),
-                    7 => $call::<7>(self),
-                    8 => $call::<8>(self),
-                    9 => $call::<9>(self),
-                    10 => $call::<10>(self),
-                    11 => $call::<11>(self),
-                    _ => $call::<12>(self),
+                    1 => $call::<1, $ahead>(self),
+                    2 => $call::<2, $ahead>(self),
+                    3 => $call::<3, $ahead>(self),
+                    4 => $call::<4, $ahead>(self),
+                    5 => $call::<5, $ahead>(self),
+                    6 => $call::<6, $ahead>(self),
+                    7 => $call::<7, $ahead>(self),
+                    8 => $call::<8, $ahead>(self),
+                    9 => $call::<9, $ahead>(self),
+                    10 => $call::<10, $ahead>(self),
+                    11 => $call::<11, $ahead>(self),
+                    _ => $call::<12, $ahead>(self),
                 }
             };
         }
@@ -75,7 +78,9 @@ impl Tile {
         unsafe {
             match level {
                 #[cfg(target_arch = "x86_64")]
-                Level::Avx512 => heights!(avx512),
+                Level::Avx512 if self.ahead.is_null() => heights!(avx512, false),
+                #[cfg(target_arch = "x86_64")]
+                Level::Avx512 => heights!(avx512, true),
                 #[cfg(target_arch = "x86_64")]
                 Level::Avx2 => avx2(self),
                 _ => portable(self),
@@ -88,7 +93,7 @@ impl Tile {
 /// As [`Tile::run`] with exactly `H` rows, on a processor with AVX-512.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f")]
-unsafe fn avx512<const H: usize>(tile: Tile) {
+unsafe fn avx512<const H: usize, const AHEAD: bool>(tile: Tile) {
     use std::arch::x86_64::*;
     let mask = |first: usize| {
         let lanes = tile.columns.saturating_sub(first).min(16);
@@ -96,8 +101,17 @@ unsafe fn avx512<const H: usize>(tile: Tile) {
     };
     let (low, high) = (mask(0), mask(16));
     let mut sum = [[_mm512_setzero_ps(); 2]; H];
-    // SAFETY: masked lanes are not touched; the rest is inside the three matrices.
+    // SAFETY: masked lanes are not touched; the rest is inside the three matrices; a prefetch may
+    // name any address.
     unsafe {
+        // Stores leave the core in order, each waiting for its line: ask for all of them now, and they
+        // are there when the sums are done.
+        for i in 0..H {
+            let at = tile.c.wrapping_add(i * tile.c_stride);
+            for column in [0, 16, tile.columns - 1] {
+                _mm_prefetch::<_MM_HINT_ET0>(at.wrapping_add(column).cast());
+            }
+        }
         if tile.accumulate {
             for (i, row) in sum.iter_mut().enumerate() {
                 let at = tile.c.add(i * tile.c_stride);
@@ -106,7 +120,12 @@ unsafe fn avx512<const H: usize>(tile: Tile) {
             }
         }
         let (mut a, mut b) = (tile.a, tile.b);
-        for _ in 0..tile.depth {
+        for k in 0..tile.depth {
+            if AHEAD {
+                let at = tile.ahead.wrapping_add(k * WIDTH);
+                _mm_prefetch::<_MM_HINT_T1>(at.cast());
+                _mm_prefetch::<_MM_HINT_T1>(at.wrapping_add(16).cast());
+            }
             let b0 = _mm512_maskz_loadu_ps(low, b);
             let b1 = _mm512_maskz_loadu_ps(high, b.wrapping_add(16));
             for (i, row) in sum.iter_mut().enumerate() {
