@@ -23,6 +23,7 @@
 mod expression;
 
 use std::collections::{BTreeSet, HashSet};
+use std::iter;
 
 use seele_random::Key;
 use serde::{Deserialize, Serialize};
@@ -55,6 +56,19 @@ pub struct Between {
     pub min: u64,
     /// Largest, at least `min`.
     pub max: u64,
+}
+
+/// Problems of other lengths among those of a set; `{ share = 0.1, operations = { min = 1, max = 3 } }`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Others {
+    /// How many of all problems, `0..=1`.
+    pub share: f64,
+    /// Operations a problem.
+    pub operations: Between,
+    /// Their first operand; default: as `first_operand`.
+    #[serde(default)]
+    pub first_operand: Option<Between>,
 }
 
 impl Between {
@@ -97,7 +111,7 @@ pub enum Split {
 }
 
 /// Settings of the generator; the same settings give the same problems on every machine.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ArithmeticConfig {
     /// Operations a problem, 1 to 100: its difficulty. Each number is equally likely as long as
@@ -108,6 +122,8 @@ pub struct ArithmeticConfig {
     /// The first operand, where its range differs: short problems whose partial results are as large
     /// as those of long ones.
     pub first_operand: Option<Between>,
+    /// A share of problems of another length: a few easy ones keep a policy from forgetting them.
+    pub others: Option<Others>,
     /// Operations to choose from, `+`, `-`, `*`, each equally likely (name one twice to prefer it).
     pub operators: Vec<Operator>,
     /// Results are taken modulo this number, at least 2, which keeps them short. A convention of the
@@ -129,6 +145,7 @@ impl Default for ArithmeticConfig {
             operations: Between { min: 1, max: 4 },
             operands: Between { min: 1, max: 9 },
             first_operand: None,
+            others: None,
             operators: vec![Operator::Add],
             modulus: None,
             non_negative: true,
@@ -250,16 +267,24 @@ impl ArithmeticConfig {
             })
         };
         let range = |r: Between| format!("{} to {}", r.min, r.max);
-        let Between { min, max } = self.operations;
-        if min == 0 || min > max || max > OPERATIONS_LIMIT {
-            return setting(
-                "operations",
-                range(self.operations),
-                "a range inside 1 to 100",
-            );
+        let others = self.others.as_ref();
+        if let Some(share) = others.map(|others| others.share)
+            && !(0.0..=1.0).contains(&share)
+        {
+            return setting("others.share", share.to_string(), "inside 0 to 1");
+        }
+        let of_others = others.map(|others| ("others.operations", others.operations));
+        for (key, operations) in iter::once(("operations", self.operations)).chain(of_others) {
+            let Between { min, max } = operations;
+            if min == 0 || min > max || max > OPERATIONS_LIMIT {
+                return setting(key, range(operations), "a range inside 1 to 100");
+            }
         }
         let first = self.first_operand.map(|first| ("first_operand", first));
-        for (key, operands) in [("operands", self.operands)].into_iter().chain(first) {
+        let of_others =
+            others.and_then(|others| Some(("others.first_operand", others.first_operand?)));
+        let operands = iter::once(("operands", self.operands));
+        for (key, operands) in operands.chain(first).chain(of_others) {
             if operands.min > operands.max || operands.max > OPERAND_LIMIT {
                 return setting(key, range(operands), "a range inside 0 to 1000000");
             }
@@ -279,9 +304,14 @@ impl ArithmeticConfig {
     fn draw(&self, key: Key, attempt: u64) -> Expression {
         // Rejected statements must not favour numbers of operations that are rejected less often.
         let length = key.with(0).with(attempt / ATTEMPTS_OF_ONE_LENGTH);
-        let operations = self.operations.draw(length);
+        // Whether a problem is one of the others stays the same over its attempts.
+        let others = self.others.as_ref();
+        let others = others.filter(|others| key.with(2).uniform() < others.share);
+        let operations = others.map_or(self.operations, |others| others.operations);
+        let operations = operations.draw(length);
         let key = key.with(1).with(attempt);
-        let range = |i| match self.first_operand {
+        let first_operand = others.and_then(|others| others.first_operand);
+        let range = |i| match first_operand.or(self.first_operand) {
             Some(first) if i == 0 => first,
             _ => self.operands,
         };

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 
 use proptest::prelude::*;
 use seele_data::arithmetic::{
-    AnswerForm, ArithmeticConfig, ArithmeticError, Between, Operator, Split,
+    AnswerForm, ArithmeticConfig, ArithmeticError, Between, Operator, Others, Split,
 };
 
 /// An evaluator of its own: sums of products, without steps.
@@ -56,6 +56,12 @@ fn configs() -> impl Strategy<Value = ArithmeticConfig> {
                 min: low,
                 max: high,
             },
+            first_operand: (seed % 2 == 0).then_some(Between { min: 1, max: 50 }),
+            others: (seed % 3 == 0).then_some(Others {
+                share: 0.3,
+                operations: Between { min: 1, max: 1 },
+                first_operand: None,
+            }),
             operators,
             modulus,
             non_negative,
@@ -80,7 +86,9 @@ proptest! {
             prop_assert_eq!(problem.steps.concat(), solution);
             prop_assert!(problem.problem.chars().chain(solution.chars()).all(|c| alphabet.contains(&c)));
             let operations = problem.extra["operations"].as_u64().unwrap();
-            prop_assert!((config.operations.min..=config.operations.max).contains(&operations));
+            let is_one_of_the_others = config.others.is_some() && operations == 1;
+            let range = config.operations.min..=config.operations.max;
+            prop_assert!(is_one_of_the_others || range.contains(&operations));
             prop_assert_eq!(problem.steps.len() as u64, operations);
             let expected = reduce(value(problem.problem.trim_end_matches('=')));
             prop_assert_eq!(&problem.answer, &expected.to_string());
@@ -175,6 +183,17 @@ fn settings_out_of_range_are_named() {
         ),
         (
             ArithmeticConfig {
+                others: Some(Others {
+                    share: 1.5,
+                    operations: Between { min: 1, max: 1 },
+                    first_operand: None,
+                }),
+                ..good.clone()
+            },
+            "others.share",
+        ),
+        (
+            ArithmeticConfig {
                 operators: vec![],
                 ..good.clone()
             },
@@ -216,6 +235,28 @@ fn the_first_operand_has_a_range_of_its_own() {
         let terms: Vec<u64> = terms.map(|term| term.parse().unwrap()).collect();
         assert!((40..=60).contains(&terms[0]), "{}", problem.problem);
         assert!(terms[1..].iter().all(|term| (1..=9).contains(term)));
+    }
+}
+
+#[test]
+fn a_share_of_problems_has_another_length() {
+    let config = ArithmeticConfig {
+        operations: Between { min: 5, max: 6 },
+        others: Some(Others {
+            share: 0.25,
+            operations: Between { min: 1, max: 2 },
+            first_operand: Some(Between { min: 30, max: 60 }),
+        }),
+        count: 400,
+        ..ArithmeticConfig::default()
+    };
+    let problems = config.generate(Split::Train).unwrap();
+    let (short, long): (Vec<_>, Vec<_>) = problems.iter().partition(|p| p.steps.len() <= 2);
+    assert!((70..130).contains(&short.len()), "{}", short.len());
+    assert!(long.iter().all(|p| (5..=6).contains(&p.steps.len())));
+    for problem in short {
+        let first = problem.problem.split('+').next().unwrap();
+        assert!((30..=60).contains(&first.parse::<u64>().unwrap()));
     }
 }
 
