@@ -18,6 +18,11 @@ use clap::Parser;
 use output::Output;
 use std::process::ExitCode;
 
+/// Training frees and takes the same large buffers over and over; this allocator keeps them, where the
+/// system's gives them back and pays for every page again.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let output = Output::start(cli.quiet, cli.verbose);
