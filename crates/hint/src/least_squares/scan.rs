@@ -18,13 +18,14 @@ use crate::fit_set::Point;
 use std::ops::Range;
 use std::sync::LazyLock;
 
-/// Values of `k`: the largest, divided by the square root of 2 again and again.
-pub(super) const ROWS: usize = 18;
+/// Values of `k`: the largest, divided by the square root of 2 again and again. Below the last, 0.55, curves are
+/// nearly straight over all rates, and walks find their way.
+pub(super) const ROWS: usize = 14;
 /// Row with the `k` next to that of [`Curve::START`].
 pub(super) const START_ROW: usize = 5;
 /// Cells of each pair of rows with `k` and `k / sqrt 2`, steepest first; multiples of [`LANES`]. The last cell
 /// of a row is no place but its end.
-const LENGTHS: [usize; ROWS / 2] = [80, 48, 32, 24, 24, 16, 16, 16, 8];
+const LENGTHS: [usize; ROWS / 2] = [72, 40, 32, 24, 16, 16, 8];
 /// All cells, some before and behind the rows among them, so that every block has neighbours.
 pub(super) const CELLS: usize = {
     let (mut row, mut cells) = (0, 2 * LANES);
