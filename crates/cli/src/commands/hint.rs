@@ -15,6 +15,7 @@ use std::io::{BufRead, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 /// Try hint control without a model.
 #[derive(Debug, clap::Args)]
@@ -77,7 +78,11 @@ pub(crate) struct SimulateArgs {
 #[command(after_long_help = "\
 Example:
   echo '{\"id\": \"x\", \"observations\": [[0.9, 1.0, 8], [0.5, 0.25, 8]], \"target\": 0.5}' | seele hint fit")]
-pub(crate) struct FitArgs {}
+pub(crate) struct FitArgs {
+    /// Say at the end how long the fits took, without reading and writing.
+    #[arg(long)]
+    time: bool,
+}
 
 fn population(name: &str) -> Result<PopulationKind, String> {
     let known = PopulationKind::ALL;
@@ -318,94 +323,122 @@ struct Answer {
 ///
 /// # Errors
 /// Streams that cannot be read or written.
-pub(crate) fn fit(_: &FitArgs) -> anyhow::Result<u8> {
-    let bad = fit_lines(
+pub(crate) fn fit(args: &FitArgs) -> anyhow::Result<u8> {
+    let mut fitter = Fitter::default();
+    fitter.fit_lines(
         std::io::stdin().lock(),
         BufWriter::new(std::io::stdout().lock()),
     )?;
-    if bad > 0 {
-        tracing::error!("{bad} of the lines could not be used; the output names each");
+    if args.time {
+        let (fits, seconds) = (fitter.fits, fitter.fitting.as_secs_f64());
+        tracing::info!(
+            "{fits} fits in {seconds:.3} s: {:.0} fits/s",
+            fits as f64 / seconds
+        );
+    }
+    if fitter.bad_lines > 0 {
+        tracing::error!(
+            "{} of the lines could not be used; the output names each",
+            fitter.bad_lines
+        );
         return Ok(exit::FAILED);
     }
     Ok(exit::DONE)
 }
 
-/// Answers every line; returns how many could not be used.
-fn fit_lines(mut input: impl BufRead, mut output: impl Write) -> anyhow::Result<usize> {
-    let bayes = Bayes::default();
-    let least_squares = LeastSquares::default();
-    let mut line = Vec::new();
-    let mut bad = 0;
-    for number in 1.. {
-        line.clear();
-        if input
-            .read_until(b'\n', &mut line)
-            .context("cannot read standard input")?
-            == 0
-        {
-            break;
-        }
-        if line.trim_ascii().is_empty() {
-            continue;
-        }
-        let written = match answer(line.trim_ascii(), &least_squares, &bayes) {
-            Ok(answer) => serde_json::to_writer(&mut output, &answer),
-            Err(error) => {
-                bad += 1;
-                tracing::warn!("line {number}: {error}");
-                serde_json::to_writer(&mut output, &json!({ "line": number, "error": error }))
-            }
-        };
-        let finished = written
-            .map_err(std::io::Error::from)
-            .and_then(|()| output.write_all(b"\n"));
-        match finished {
-            // A reader that has seen enough (`| head`) is no error.
-            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => return Ok(bad),
-            other => other.context("cannot write to standard output")?,
-        }
-    }
-    match output.flush() {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-            Err(error).context("cannot write to standard output")
-        }
-        _ => Ok(bad),
-    }
+/// Both estimators, and what was done with them.
+#[derive(Default)]
+struct Fitter {
+    least_squares: LeastSquares,
+    bayes: Bayes,
+    fits: usize,
+    fitting: Duration,
+    bad_lines: usize,
 }
 
-fn answer(line: &[u8], least_squares: &LeastSquares, bayes: &Bayes) -> Result<Answer, String> {
-    let request: Request = serde_json::from_slice(line).map_err(|error| error.to_string())?;
-    if !(0.0..=1.0).contains(&request.target) {
-        return Err(format!(
-            "`target` is {}, expected a number in [0, 1]",
-            request.target
-        ));
+impl Fitter {
+    /// Answers every line; a bad one is named in the output and counted.
+    fn fit_lines(&mut self, mut input: impl BufRead, mut output: impl Write) -> anyhow::Result<()> {
+        let mut line = Vec::new();
+        for number in 1.. {
+            line.clear();
+            if input
+                .read_until(b'\n', &mut line)
+                .context("cannot read standard input")?
+                == 0
+            {
+                break;
+            }
+            if line.trim_ascii().is_empty() {
+                continue;
+            }
+            let written = match self.answer(line.trim_ascii()) {
+                Ok(answer) => serde_json::to_writer(&mut output, &answer),
+                Err(error) => {
+                    self.bad_lines += 1;
+                    tracing::warn!("line {number}: {error}");
+                    serde_json::to_writer(&mut output, &json!({ "line": number, "error": error }))
+                }
+            };
+            let finished = written
+                .map_err(std::io::Error::from)
+                .and_then(|()| output.write_all(b"\n"));
+            match finished {
+                // A reader that has seen enough (`| head`) is no error.
+                Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => return Ok(()),
+                other => other.context("cannot write to standard output")?,
+            }
+        }
+        match output.flush() {
+            Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+                Err(error).context("cannot write to standard output")
+            }
+            _ => Ok(()),
+        }
     }
-    let observations: Vec<Observation> = request
-        .observations
-        .iter()
-        .map(|&(rate, accuracy, rollouts)| Observation {
-            rate,
-            accuracy,
-            rollouts,
+
+    fn answer(&mut self, line: &[u8]) -> Result<Answer, String> {
+        let request: Request = serde_json::from_slice(line).map_err(|error| {
+            // The reader's position counts lines of one line.
+            error
+                .to_string()
+                .replace(" at line 1 column ", " at column ")
+        })?;
+        if !(0.0..=1.0).contains(&request.target) {
+            return Err(format!(
+                "`target` is {}, expected a number in [0, 1]",
+                request.target
+            ));
+        }
+        let observations: Vec<Observation> = request
+            .observations
+            .iter()
+            .map(|&(rate, accuracy, rollouts)| Observation {
+                rate,
+                accuracy,
+                rollouts,
+            })
+            .collect();
+        let estimator: &dyn Estimator = match request.estimator {
+            EstimatorName::LeastSquares => &self.least_squares,
+            EstimatorName::Bayes => &self.bayes,
+        };
+        let start = Instant::now();
+        let estimate = estimator
+            .estimate(&observations, request.target)
+            .map_err(|error| error.to_string())?;
+        self.fitting += start.elapsed();
+        self.fits += 1;
+        Ok(Answer {
+            id: request.id,
+            k: estimate.curve.k,
+            mu: estimate.curve.mu,
+            b: estimate.curve.b,
+            sse: estimate.sse,
+            rate: estimate.rate,
+            predicted: estimate.predicted,
         })
-        .collect();
-    let estimator: &dyn Estimator = match request.estimator {
-        EstimatorName::LeastSquares => least_squares,
-        EstimatorName::Bayes => bayes,
-    };
-    let estimate = estimator
-        .estimate(&observations, request.target)
-        .map_err(|error| error.to_string())?;
-    Ok(Answer {
-        id: request.id,
-        k: estimate.curve.k,
-        mu: estimate.curve.mu,
-        b: estimate.curve.b,
-        sse: estimate.sse,
-        rate: estimate.rate,
-        predicted: estimate.predicted,
-    })
+    }
 }
 
 #[cfg(test)]
@@ -414,13 +447,14 @@ mod tests {
 
     fn fitted(input: &str) -> (Vec<Value>, usize) {
         let mut output = Vec::new();
-        let bad = fit_lines(input.as_bytes(), &mut output).unwrap();
+        let mut fitter = Fitter::default();
+        fitter.fit_lines(input.as_bytes(), &mut output).unwrap();
         let text = String::from_utf8(output).unwrap();
         (
             text.lines()
                 .map(|line| serde_json::from_str(line).unwrap())
                 .collect(),
-            bad,
+            fitter.bad_lines,
         )
     }
 
@@ -455,6 +489,8 @@ mod tests {
         for (offset, line) in lines[1..=bad.len()].iter().enumerate() {
             assert_eq!(line["line"], json!(offset + 3), "{line}");
         }
+        let error = lines[1]["error"].as_str().unwrap();
+        assert_eq!(error, "EOF while parsing an object at column 1");
         assert!(
             lines[3]["error"]
                 .as_str()
