@@ -2,6 +2,9 @@
 //! same verdict twice.
 //!
 //! The first byte chooses mode, extraction and what else is called, the first line break ends the gold, the rest is the response.
+//!
+//! From the repository's root, with `cargo install cargo-fuzz`:
+//! `RUSTC_BOOTSTRAP=1 cargo fuzz run -s none verdict -- -max_len=1024 -timeout=10 -runs=10000000`.
 #![no_main]
 
 use std::alloc::{GlobalAlloc, Layout, System};

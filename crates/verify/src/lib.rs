@@ -82,6 +82,19 @@
 //! times of day        4:30 \text{ p.m.}     =  \text{4:30 PM}
 //! words               \text{east}           =  East.
 //! no hedging          \text{east}           !  \text{east or west}
+//! approximate signs   5                     =  x \approx 5.0
+//! naming texts        5                     =  \text{The area is } 5
+//! boxes and bold      5                     =  **\boxed{5}**
+//! loose ends          5                     =  5,
+//! ordinals            5                     =  5^{\text{th}}
+//! unit quotients      10\text{ m/s}         =  10 m/s
+//! angles in radians   30^\circ              =  \frac{\pi}{6} \text{ rad}
+//! bases in words      204_5                 =  204 \text{ (base 5)}
+//! named points        (1,2)                 =  P(1,2)
+//! named probabilities \frac{1}{3}           =  P(X=2) = \frac{1}{3}
+//! gamma function      (n+1)!                =  \Gamma(n+2)
+//! sets in words       \mathbb{R}            =  \text{all real numbers}
+//! decorated letters   \text{(C)}            =  C)
 //! residues            n \equiv 1 \pmod 3    =  n \equiv 4 \pmod{3}
 //! # ";
 //! # for rule in rules.lines().filter(|line| !line.trim().is_empty()) {
