@@ -80,6 +80,15 @@ impl From<RolloutError> for TrainError {
 }
 
 impl TrainError {
+    /// Whether what the run was to go on from cannot be used: nothing was started.
+    pub fn is_unusable(&self) -> bool {
+        match self {
+            Self::Checkpoint(error) => error.is_unusable(),
+            Self::Metrics(error) => matches!(error, MetricsError::Short { .. }),
+            _ => false,
+        }
+    }
+
     /// Names the step in an error of sampling.
     pub(crate) fn at_step(self, step: usize) -> Self {
         match self {

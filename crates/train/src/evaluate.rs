@@ -71,7 +71,7 @@ pub(crate) fn is_correct(score: &Score) -> bool {
 }
 
 /// The row's other columns with the options among them.
-fn columns(problem: &Problem) -> Map<String, Value> {
+pub(crate) fn columns(problem: &Problem) -> Map<String, Value> {
     let mut columns = problem.extra.clone();
     if !problem.choices.is_empty() {
         columns.insert("choices".into(), problem.choices.clone().into());

@@ -134,7 +134,7 @@ impl<'a> Session<'a> {
         let Place {
             recipe, materials, ..
         } = place;
-        let config = &materials.config;
+        let (config, options) = (&materials.config, recipe.decoder_options());
         let layout = Arc::new(Layout::of(config));
         let data = fingerprint(&materials.train);
         let mut hints = HintController::new(&recipe.hint)?;
@@ -151,7 +151,7 @@ impl<'a> Session<'a> {
                 let parameters = materials
                     .read_model(key_of(recipe).with(WEIGHTS))?
                     .parameters;
-                let decoder = Decoder::new(config, &parameters);
+                let decoder = Decoder::with_options(config, &parameters, options);
                 learner = Learner::new(decoder, parameters, &recipe.optimizer);
                 sampler = EpochSampler::new(order.0, order.1, order.2)?;
                 state = TrainerState {
@@ -183,7 +183,7 @@ impl<'a> Session<'a> {
                 }
                 let parameters = checkpoint.parameters(&layout)?;
                 let optimizer = checkpoint.optimizer(&layout)?;
-                let decoder = Decoder::new(config, &parameters);
+                let decoder = Decoder::with_options(config, &parameters, options);
                 learner = Learner::resume(decoder, parameters, optimizer, &recipe.optimizer);
                 sampler = EpochSampler::resume(order.0, order.1, order.2, state.sampler)?;
                 hints.restore(checkpoint.hint_memory()?)?;
@@ -313,7 +313,7 @@ impl<'a> Session<'a> {
             // The supervised stage should not have to be repeated.
             self.save(observer)?;
         }
-        let mut watch = Watch::default();
+        let mut watch = Watch::new(recipe.model.compute);
         while self.state.step < recipe.steps {
             if self.is_stopped() {
                 return Ok(true);
@@ -432,7 +432,9 @@ impl<'a> Session<'a> {
             write_tensors(&file, &layout, &parameters.values)?;
             self.reference = Some(file);
         }
-        self.run.reference = Some(Decoder::new(&materials.config, parameters));
+        let options = recipe.decoder_options();
+        let config = &materials.config;
+        self.run.reference = Some(Decoder::with_options(config, parameters, options));
         Ok(())
     }
 

@@ -1,12 +1,15 @@
 //! Signs that a run goes wrong, each with what it means and what to try.
 
 use crate::metrics::StepMetrics;
+use crate::recipe::Compute;
 use std::fmt;
 
 /// Steps that a condition must last before it is worth a word; one odd step says nothing.
 const PATIENCE: usize = 3;
-/// Sampler and trainer compute the same policy in float32 to well within this, nats.
+/// Sampler and trainer compute the same policy to well within this, nats.
 const LOGPROB_GAP: f64 = 1e-3;
+/// With factors rounded to bfloat16, sums in another order can round to a neighbour, 1 in 256 away.
+const LOGPROB_GAP_BF16: f64 = 0.1;
 /// Groups without variance from which a step teaches next to nothing.
 const FEW_GROUPS_TEACH: f64 = 0.9;
 /// Entropy has collapsed below this share of its first value and this many nats.
@@ -77,8 +80,9 @@ impl fmt::Display for Warning {
 }
 
 /// Looks at every step; says a thing once, and again only after it had gone away.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Watch {
+    largest_gap: f64,
     first_entropy: Option<f64>,
     gap: Sign,
     entropy: Sign,
@@ -102,6 +106,22 @@ impl Sign {
 }
 
 impl Watch {
+    /// Before the first step of a run that computes in a number type.
+    pub fn new(compute: Compute) -> Self {
+        Self {
+            largest_gap: match compute {
+                Compute::F32 => LOGPROB_GAP,
+                Compute::Bf16 => LOGPROB_GAP_BF16,
+            },
+            first_entropy: None,
+            gap: Sign::default(),
+            entropy: Sign::default(),
+            variance: Sign::default(),
+            wrong: Sign::default(),
+            right: Sign::default(),
+        }
+    }
+
     /// What is to be said after a step.
     pub fn look(&mut self, metrics: &StepMetrics) -> Vec<Warning> {
         let policy = &metrics.policy;
@@ -113,7 +133,7 @@ impl Watch {
             });
         }
         let gap = policy.logprob_gap_max;
-        if self.gap.fires(gap > LOGPROB_GAP, 1) {
+        if self.gap.fires(gap > self.largest_gap, 1) {
             warnings.push(Warning::LogprobGap { gap });
         }
         let entropy = policy.entropy;
@@ -168,13 +188,13 @@ mod tests {
 
     #[test]
     fn a_healthy_run_is_left_alone() {
-        let mut watch = Watch::default();
+        let mut watch = Watch::new(Compute::F32);
         assert!((0..10).all(|_| watch.look(&step(0.5, 1.0)).is_empty()));
     }
 
     #[test]
     fn what_lasts_is_said_once_and_again_after_it_had_gone() {
-        let mut watch = Watch::default();
+        let mut watch = Watch::new(Compute::F32);
         let mut said = |accuracy| watch.look(&step(accuracy, 1.0));
         assert!(said(0.0).is_empty() && said(0.0).is_empty());
         assert_eq!(said(0.0), [Warning::AlwaysWrong]);
@@ -185,7 +205,7 @@ mod tests {
 
     #[test]
     fn skipped_updates_are_said_every_time() {
-        let mut watch = Watch::default();
+        let mut watch = Watch::new(Compute::F32);
         let mut metrics = step(0.5, f64::NAN);
         metrics.policy.skipped_updates = 2;
         for _ in 0..2 {
@@ -199,7 +219,7 @@ mod tests {
 
     #[test]
     fn a_collapse_is_measured_against_the_first_step() {
-        let mut watch = Watch::default();
+        let mut watch = Watch::new(Compute::F32);
         watch.look(&step(0.5, 2.0));
         let said: Vec<Warning> = (0..5).flat_map(|_| watch.look(&step(0.5, 0.05))).collect();
         let expected = Warning::EntropyCollapse {
@@ -207,18 +227,20 @@ mod tests {
             first: 2.0,
         };
         assert_eq!(said, [expected]);
-        let mut calm = Watch::default();
+        let mut calm = Watch::new(Compute::F32);
         assert!((0..5).all(|_| calm.look(&step(0.5, 0.05)).is_empty()));
     }
 
     #[test]
     fn gap_and_variance_have_their_bounds() {
-        let mut watch = Watch::default();
+        let mut watch = Watch::new(Compute::F32);
         let mut metrics = step(0.5, 1.0);
         metrics.policy.logprob_gap_max = 0.01;
         metrics.group_zero_variance = 0.95;
         assert_eq!(watch.look(&metrics), [Warning::LogprobGap { gap: 0.01 }]);
         watch.look(&metrics);
         assert_eq!(watch.look(&metrics), [Warning::NoVariance { share: 0.95 }]);
+        let mut rounded = Watch::new(Compute::Bf16);
+        assert!(rounded.look(&metrics).is_empty());
     }
 }

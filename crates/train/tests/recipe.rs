@@ -482,24 +482,24 @@ fn reference_answers_that_cannot_be_read_are_found_before_training() {
     };
     let broken = "\\frac{1}{";
     let materials = open(&["2", broken, "3", broken], "").unwrap();
-    let [golds] = materials.unreadable_golds.as_slice() else {
+    let [golds] = materials.unusable_rows.as_slice() else {
         panic!("one section")
     };
-    assert_eq!((golds.unreadable, golds.problems), (2, 4));
+    assert_eq!((golds.unusable, golds.problems), (2, 4));
     let message = golds.to_string();
     assert!(
-        message.contains("[data]: 2 of 4 reference answers")
+        message.contains("[data]: the reward cannot judge 2 of 4 rows")
             && message.contains("`p1`")
             && message.contains("line 2")
             && message.contains("cannot be read"),
         "{message}"
     );
-    assert!(open(&["2", "3"], "").unwrap().unreadable_golds.is_empty());
+    assert!(open(&["2", "3"], "").unwrap().unusable_rows.is_empty());
     let message = open(&[broken, broken], "").unwrap_err().to_string();
     assert!(
         message.contains("2 of 2") && message.contains("[reward]"),
         "{message}"
     );
     let exact = "reward = { kind = \"exact\" }";
-    assert!(open(&[broken], exact).unwrap().unreadable_golds.is_empty());
+    assert!(open(&[broken], exact).unwrap().unusable_rows.is_empty());
 }

@@ -150,3 +150,41 @@ fn other_methods_run_with_the_same_loop() {
         }
     }
 }
+
+#[test]
+fn compute_and_recompute_are_the_recipe_s() {
+    let log = |overrides: &[&str]| {
+        let folder = tempfile::tempdir().unwrap();
+        let rows = train(folder.path(), overrides);
+        let gap = rows[1].get("policy/logprob_gap/max").unwrap();
+        assert!(gap < 0.05, "{overrides:?}: {gap}");
+        without_times(folder.path())
+    };
+    let kept = log(&["model.recompute=none"]);
+    // What is kept changes nothing.
+    assert_eq!(log(&["model.recompute=block"]), kept);
+    assert_eq!(log(&["model.recompute=auto"]), kept);
+    assert_ne!(log(&["model.compute=bf16"]), kept);
+}
+
+#[test]
+fn the_number_of_threads_is_the_recipe_s() {
+    struct Threads(usize);
+    impl seele_train::progress::Observer for Threads {
+        fn tick(&mut self, _: usize, _: usize, _: u64) {
+            self.0 = rayon::current_num_threads();
+        }
+    }
+    for threads in [1, 3] {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("recipe.toml");
+        std::fs::write(&file, RECIPE).unwrap();
+        let recipe = Recipe::load(&file, &[format!("threads={threads}")]).unwrap();
+        let materials = recipe.open().unwrap();
+        let mut seen = Threads(0);
+        let stop = AtomicBool::new(false);
+        seele_train::trainer::run(&recipe, materials, &mut seen, &stop, folder.path(), None)
+            .unwrap();
+        assert_eq!(seen.0, threads);
+    }
+}

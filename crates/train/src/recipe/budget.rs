@@ -4,6 +4,7 @@ use super::materials::Materials;
 use super::plan::Recipe;
 use super::sections::{Compute, Recompute};
 use seele_policy::config::ModelConfig;
+use seele_policy::decoder::{self, DecoderOptions};
 use seele_policy::parameters::Layout;
 
 /// Bytes of a float32.
@@ -112,33 +113,51 @@ impl Budget {
                     0
                 },
                 key_value_cache: kept_tokens * key_value_bytes(config),
-                activations: activation_bytes(
-                    config,
-                    recipe.update.tokens_per_microbatch.min(trained as usize),
-                    recipe.model.compute,
-                    recipe.recompute(config),
-                ),
+                activations: recipe.kept_activations(config, trained as usize),
             },
         }
     }
 }
 
 impl Recipe {
-    /// What the backward pass keeps: `recompute` of the recipe, with `auto` decided for this model and
-    /// machine. Gradients are the same either way.
-    pub fn recompute(&self, config: &ModelConfig) -> Recompute {
-        match self.model.recompute {
-            Recompute::Auto => {
-                let tokens = self.update.tokens_per_microbatch;
-                let needed = activation_bytes(config, tokens, self.model.compute, Recompute::None);
-                match available_memory() {
-                    Some(available) if needed <= available / 2 => Recompute::None,
-                    _ => Recompute::Block,
-                }
-            }
-            chosen => chosen,
+    /// How the decoder computes: `[model] compute` and `recompute`. What is recomputed changes no result.
+    pub fn decoder_options(&self) -> DecoderOptions {
+        DecoderOptions {
+            compute: match self.model.compute {
+                Compute::F32 => decoder::Compute::F32,
+                Compute::Bf16 => decoder::Compute::Bf16,
+            },
+            recompute: match self.model.recompute {
+                Recompute::None => decoder::Recompute::None,
+                Recompute::Block => decoder::Recompute::Block,
+                Recompute::Auto => match memory_for_activations() {
+                    Some(bytes) => decoder::Recompute::Auto {
+                        bytes: usize::try_from(bytes).unwrap_or(usize::MAX),
+                    },
+                    None => decoder::Recompute::Block,
+                },
+            },
         }
     }
+
+    /// What the backward pass of a micro-batch keeps in a step of at most `trained` tokens, bytes.
+    fn kept_activations(&self, config: &ModelConfig, trained: usize) -> u64 {
+        let tokens = self.update.tokens_per_microbatch.min(trained);
+        let bytes = |recompute| activation_bytes(config, tokens, recompute);
+        match self.model.recompute {
+            Recompute::Auto => {
+                let least = bytes(Recompute::Block);
+                let room = memory_for_activations().unwrap_or(0).max(least);
+                bytes(Recompute::None).min(room)
+            }
+            chosen => bytes(chosen),
+        }
+    }
+}
+
+/// Half of the memory that is free, bytes; `None` where the system does not say.
+fn memory_for_activations() -> Option<u64> {
+    available_memory().map(|bytes| bytes / 2)
 }
 
 /// Memory that programs can have now, bytes; `None` where the system does not say.
@@ -156,21 +175,11 @@ fn key_value_bytes(config: &ModelConfig) -> u64 {
     2 * (config.layers * config.kv_heads * config.head_dim) as u64 * F32
 }
 
-/// What a backward pass over `tokens` tokens keeps, bytes, estimated; `auto` counts as `none`
-/// (see [`Recipe::recompute`]).
+/// What a backward pass over `tokens` tokens keeps, bytes, estimated; `auto` counts as `none`.
 ///
 /// Counted per block: its input and the input of its feed-forward layer, both after their norms, q, k, v, the
 /// attended values, and gate, up and their product.
-pub fn activation_bytes(
-    config: &ModelConfig,
-    tokens: usize,
-    compute: Compute,
-    recompute: Recompute,
-) -> u64 {
-    let size = match compute {
-        Compute::F32 => F32,
-        Compute::Bf16 => F32 / 2,
-    };
+pub fn activation_bytes(config: &ModelConfig, tokens: usize, recompute: Recompute) -> u64 {
     let (queries, keys) = (
         config.heads * config.head_dim,
         config.kv_heads * config.head_dim,
@@ -182,7 +191,7 @@ pub fn activation_bytes(
         Recompute::None | Recompute::Auto => layers * block,
         Recompute::Block => layers * config.hidden_size as u64 + block,
     };
-    tokens * numbers * size
+    tokens * numbers * F32
 }
 
 #[cfg(test)]
@@ -214,14 +223,10 @@ mod tests {
 
     #[test]
     fn recomputing_keeps_one_block_and_the_inputs_of_the_others() {
-        let bytes = |compute, recompute| activation_bytes(&config(), 10, compute, recompute);
+        let bytes = |recompute| activation_bytes(&config(), 10, recompute);
         let block = 4 * 8 + 2 * 8 + 2 * 4 + 3 * 16;
-        assert_eq!(bytes(Compute::F32, Recompute::None), 10 * 3 * block * 4);
-        assert_eq!(
-            bytes(Compute::F32, Recompute::Block),
-            10 * (3 * 8 + block) * 4
-        );
-        assert_eq!(bytes(Compute::Bf16, Recompute::None), 10 * 3 * block * 2);
+        assert_eq!(bytes(Recompute::None), 10 * 3 * block * 4);
+        assert_eq!(bytes(Recompute::Block), 10 * (3 * 8 + block) * 4);
     }
 
     #[test]

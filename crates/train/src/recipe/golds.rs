@@ -1,102 +1,92 @@
-//! Reference answers that nothing can be compared with, found before they cost a run.
+//! Rows whose rollouts no reward can judge, found before they cost a run.
 
 use super::problems::EncodedData;
+use crate::evaluate::columns;
 use rayon::prelude::*;
 use seele_data::Place;
-use seele_verify::reward::{RewardConfig, RewardKind};
-use seele_verify::{GoldError, Mode, Options, check_gold};
+use seele_verify::reward::{Reward, UnusableGold};
 use std::fmt;
 
 /// Examples that a message shows.
 const SHOWN: usize = 5;
 
-/// Reference answers of one data section that cannot be read: every rollout of their problems counts as
-/// wrong, unless its answer is the same text.
+/// Rows of one data section that the reward cannot judge: their reference answer cannot be read, or a
+/// column is not there. Their rollouts count as wrong or have no reward.
 #[derive(Clone, Debug, PartialEq)]
-pub struct UnreadableGolds {
+pub struct UnusableRows {
     /// Section of the recipe.
     pub section: String,
     /// How many.
-    pub unreadable: usize,
+    pub unusable: usize,
     /// Of how many.
     pub problems: usize,
     /// The first few.
-    pub examples: Vec<UnreadableGold>,
+    pub examples: Vec<UnusableRow>,
 }
 
 /// One of them.
 #[derive(Clone, Debug, PartialEq)]
-pub struct UnreadableGold {
+pub struct UnusableRow {
     /// The problem.
     pub id: String,
     /// Its row.
     pub place: Place,
-    /// The answer.
+    /// The reference answer.
     pub answer: String,
-    /// What is wrong with it.
-    pub reason: GoldError,
+    /// What is wrong.
+    pub reason: UnusableGold,
 }
 
-impl UnreadableGolds {
-    /// Checks all answers under the run's reward; `None` if every one can be read, or if the reward does not
-    /// read answers.
-    pub fn find(reward: &RewardConfig, section: &str, data: &EncodedData) -> Option<Self> {
-        let options = Options::with_mode(mode_of(reward)?);
-        let found: Vec<UnreadableGold> = data
+impl UnusableRows {
+    /// Checks every row under the run's reward; `None` if all can be judged.
+    pub fn find(reward: &dyn Reward, section: &str, data: &EncodedData) -> Option<Self> {
+        let found: Vec<UnusableRow> = data
             .problems
             .par_iter()
             .filter_map(|(problem, _)| {
-                let reason = check_gold(&problem.answer, &options).err()?;
-                Some(UnreadableGold {
+                let checked = reward.check_gold(&problem.answer, &columns(problem));
+                Some(UnusableRow {
                     id: problem.id.clone(),
                     place: problem.place.clone(),
                     answer: problem.answer.clone(),
-                    reason,
+                    reason: checked.err()?,
                 })
             })
             .collect();
         (!found.is_empty()).then(|| Self {
             section: section.into(),
-            unreadable: found.len(),
+            unusable: found.len(),
             problems: data.problems.len(),
             examples: found.into_iter().take(SHOWN).collect(),
         })
     }
 }
 
-/// How the reward compares answers, if it does.
-fn mode_of(reward: &RewardConfig) -> Option<Mode> {
-    match reward.kind {
-        RewardKind::Math => Some(reward.mode.unwrap_or_default()),
-        RewardKind::Numeric => Some(Mode::Numeric),
-        RewardKind::Choice => Some(Mode::Choice),
-        RewardKind::Sum => reward.terms.iter().find_map(mode_of),
-        _ => None,
-    }
-}
-
-impl fmt::Display for UnreadableGolds {
+impl fmt::Display for UnusableRows {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
             section,
-            unreadable,
+            unusable,
             problems,
             examples,
         } = self;
         write!(
             f,
-            "[{section}]: {unreadable} of {problems} reference answers cannot be read, so answers to them count as wrong; correct or drop them"
+            "[{section}]: the reward cannot judge {unusable} of {problems} rows; correct or drop them"
         )?;
         for example in examples {
-            let UnreadableGold {
+            let UnusableRow {
                 id,
                 place,
                 answer,
                 reason,
             } = example;
-            write!(f, "\n  `{id}` ({place}): `{answer}`: {reason}")?;
+            write!(
+                f,
+                "\n  `{id}` ({place}), reference answer `{answer}`: {reason}"
+            )?;
         }
-        match unreadable - examples.len() {
+        match unusable - examples.len() {
             0 => Ok(()),
             more => write!(f, "\n  and {more} more"),
         }

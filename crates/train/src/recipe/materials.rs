@@ -1,6 +1,6 @@
 //! Everything a plan names, opened and checked before any weight is read.
 
-use super::golds::UnreadableGolds;
+use super::golds::UnusableRows;
 use super::plan::{DataPlan, ModelSource, Recipe};
 use super::problems::{EncodedData, ProblemsError, Solutions};
 use super::sections::{ModelFamily, NewModel, NewTokenizer};
@@ -15,6 +15,7 @@ use seele_policy::model::{Model, ModelFiles};
 use seele_policy::parameters::Parameters;
 use seele_policy::tokenizer::{Tokenizer, TokenizerError};
 use seele_random::Key;
+use seele_verify::reward::RewardConfigError;
 use std::collections::BTreeSet;
 
 /// Something that a plan names cannot be used.
@@ -32,9 +33,12 @@ pub enum MaterialsError {
         /// What is wrong.
         source: Box<ProblemsError>,
     },
-    /// Not one reference answer of a section can be read.
-    #[error("{0}\nset `[reward]` to a kind that reads these answers")]
-    Golds(UnreadableGolds),
+    /// The reward cannot judge a single row of a section.
+    #[error("{0}\nset [reward] to what these rows are made for")]
+    Rows(UnusableRows),
+    /// The reward cannot be built.
+    #[error("[reward]: {0}")]
+    Reward(#[from] RewardConfigError),
     /// The tokenizer of a fresh model cannot be built, or one cannot encode a line break.
     #[error("[model]: {0}")]
     Tokenizer(#[from] TokenizerError),
@@ -58,8 +62,8 @@ pub struct Materials {
     pub sft: Option<EncodedData>,
     /// Held-out problems by name of the set, in the recipe's order, without their solutions.
     pub eval: Vec<(String, EncodedData)>,
-    /// Sections with reference answers that the reward cannot read, a few of many.
-    pub unreadable_golds: Vec<UnreadableGolds>,
+    /// Sections with rows that the reward cannot judge, a few of many.
+    pub unusable_rows: Vec<UnusableRows>,
     /// Weight files; a fresh model has none.
     files: Option<ModelFiles>,
 }
@@ -137,15 +141,14 @@ impl Recipe {
         let sections = eval
             .iter()
             .map(|(name, data)| (format!("eval.sets.{name}"), data));
-        let unreadable_golds: Vec<UnreadableGolds> = std::iter::once(("data".into(), &train))
+        let reward = self.reward.build()?;
+        let unusable_rows: Vec<UnusableRows> = std::iter::once(("data".into(), &train))
             .chain(sections)
-            .filter_map(|(section, data)| UnreadableGolds::find(&self.reward, &section, data))
+            .filter_map(|(section, data)| UnusableRows::find(reward.as_ref(), &section, data))
             .collect();
-        if let Some(golds) = unreadable_golds
-            .iter()
-            .find(|golds| golds.unreadable == golds.problems)
-        {
-            return Err(MaterialsError::Golds(golds.clone()));
+        let hopeless = |rows: &&UnusableRows| rows.unusable == rows.problems;
+        if let Some(rows) = unusable_rows.iter().find(hopeless) {
+            return Err(MaterialsError::Rows(rows.clone()));
         }
         Ok(Materials {
             config,
@@ -154,7 +157,7 @@ impl Recipe {
             train,
             sft,
             eval,
-            unreadable_golds,
+            unusable_rows,
             files,
         })
     }

@@ -64,7 +64,7 @@ mod written;
 pub use budget::{Budget, Memory, activation_bytes};
 pub use differences::Difference;
 pub use error::{RecipeError, nearest};
-pub use golds::{UnreadableGold, UnreadableGolds};
+pub use golds::{UnusableRow, UnusableRows};
 pub use materials::{Materials, MaterialsError};
 pub use node::Origin;
 pub use plan::{

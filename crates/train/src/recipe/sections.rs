@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Number type of activations and matrix products. Master weights and moments are always float32.
+/// Number type of the factors of matrix products. Sums, activations, master weights and moments are always
+/// float32.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Compute {
@@ -28,11 +29,11 @@ pub enum SaveType {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Recompute {
-    /// Keep every intermediate: fastest, most memory.
+    /// Keep every intermediate that the backward pass reads: fastest, most memory.
     None,
-    /// Keep the input of each block and compute the block again: about a third more compute.
+    /// Keep the input of each block and compute the block again: about a fifth more arithmetic.
     Block,
-    /// `none` where the estimate fits in half of the machine's memory, else `block`.
+    /// Keep the intermediates of as many blocks as fit in half of the memory that is free.
     #[default]
     Auto,
 }
