@@ -9,7 +9,8 @@ pub(crate) const FAILED: u8 = 1;
 /// Wrong arguments, or a recipe, model, data or folder that cannot be used; nothing was started.
 /// (The argument parser uses the same code.)
 pub(crate) const USAGE: u8 = 2;
-/// Stopped by Ctrl-C: after one, the current step was finished and saved; after two, at once.
+/// Stopped by Ctrl-C or SIGTERM: after one, the current step was finished and a checkpoint written; after
+/// two, at once.
 pub(crate) const INTERRUPTED: u8 = 130;
 
 /// The end of `seele --help`.
@@ -18,7 +19,7 @@ Exit codes:
   0    done
   1    failed while working
   2    wrong arguments, or an unusable recipe, model or data; nothing was started
-  130  stopped by Ctrl-C (once: the step was finished and the model saved; twice: at once)
+  130  stopped by Ctrl-C or SIGTERM (once: the step was finished and a checkpoint written; twice: at once)
 
 Results go to standard output, everything else to standard error. NO_COLOR=1 turns colours off.";
 

@@ -1,4 +1,4 @@
-//! Ctrl-C: once finishes the step and saves, twice stops at once.
+//! Ctrl-C and SIGTERM: once finishes the step and writes a checkpoint, twice stops at once.
 
 use crate::exit;
 use std::sync::Arc;

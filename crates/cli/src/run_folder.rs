@@ -40,6 +40,34 @@ pub(crate) fn check_free(path: &Path) -> anyhow::Result<()> {
     }
 }
 
+/// The run folder `runs/<name>-<n>` with the highest number.
+///
+/// # Errors
+/// [`Unusable`] if there is none.
+pub(crate) fn newest(name: &str) -> anyhow::Result<PathBuf> {
+    newest_in(Path::new("runs"), name)
+}
+
+fn newest_in(parent: &Path, name: &str) -> anyhow::Result<PathBuf> {
+    let number = |folder: &str| -> Option<u32> {
+        let digits = folder.strip_prefix(name)?.strip_prefix('-')?;
+        digits.parse().ok()
+    };
+    let numbers = fs::read_dir(parent)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| number(entry.file_name().to_str()?));
+    match numbers.max() {
+        Some(number) => Ok(parent.join(format!("{name}-{number}"))),
+        None => Err(Unusable(format!(
+            "there is no run `{}` to go on with; name its folder: `--resume <folder>`",
+            parent.join(format!("{name}-<n>")).display()
+        ))
+        .into()),
+    }
+}
+
 fn create_numbered(parent: &Path, name: &str) -> anyhow::Result<PathBuf> {
     fs::create_dir_all(parent)
         .with_context(|| format!("cannot make the folder `{}`", parent.display()))?;
@@ -70,6 +98,10 @@ mod tests {
         let first = create_numbered(folder.path(), "quickstart").unwrap();
         let second = create_numbered(folder.path(), "quickstart").unwrap();
         assert!(first.ends_with("quickstart-1") && second.ends_with("quickstart-2"));
+        fs::create_dir(folder.path().join("quickstart-1-x")).unwrap();
+        assert_eq!(newest_in(folder.path(), "quickstart").unwrap(), second);
+        let message = newest_in(folder.path(), "other").unwrap_err().to_string();
+        assert!(message.contains("other-<n>"), "{message}");
     }
 
     #[test]

@@ -12,6 +12,8 @@ use crate::args::Command;
 use crate::exit::{self, Unusable};
 use crate::output::Output;
 use seele_policy::error::LoadError;
+use seele_train::checkpoint::CheckpointError;
+use seele_train::error::TrainError;
 use seele_train::recipe::{MaterialsError, ProblemsError, RecipeError};
 
 /// Runs a command; the value is the exit code.
@@ -38,6 +40,12 @@ pub(crate) fn exit_code(error: &anyhow::Error) -> u8 {
             || cause.is::<LoadError>()
             || cause.is::<ProblemsError>()
             || cause.is::<Unusable>()
+            || cause
+                .downcast_ref::<CheckpointError>()
+                .is_some_and(CheckpointError::is_unusable)
+            || cause
+                .downcast_ref::<TrainError>()
+                .is_some_and(TrainError::is_unusable)
     };
     if error.chain().any(is_usage) {
         exit::USAGE

@@ -1,16 +1,18 @@
 //! `seele train`: a recipe to a trained model in a run folder.
 
+use crate::exit::Unusable;
 use crate::numbers::{bytes, thousands};
 use crate::output::{Output, print};
 use crate::progress::TerminalObserver;
 use crate::{exit, interrupt, plots, report, run_folder};
 use anyhow::Context;
+use seele_train::checkpoint::{self, Checkpoint};
 use seele_train::metrics::{METRICS_FILE, RunReport, read_metrics};
-use seele_train::progress::Observer;
-use seele_train::recipe::{Budget, Materials, Recipe};
+use seele_train::recipe::{Budget, Difference, Materials, Recipe};
+use seele_train::trainer::{self, MODEL, Outcome};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
 /// Train a model as a recipe says.
 #[derive(Debug, clap::Args)]
@@ -19,14 +21,22 @@ use std::sync::atomic::{AtomicBool, Ordering};
     after_long_help = EXAMPLES
 )]
 pub(crate) struct Args {
-    /// The recipe, a TOML file.
-    recipe: PathBuf,
+    /// The recipe, a TOML file; with --resume, that of the run unless one is given.
+    #[arg(required_unless_present = "resume")]
+    recipe: Option<PathBuf>,
     /// Override a setting of the recipe; can be given many times.
     #[arg(long, short, value_name = "KEY=VALUE")]
     set: Vec<String>,
     /// Folder of the run, new or empty [default: runs/<recipe name>-<n>].
     #[arg(long, short, value_name = "DIR")]
     out: Option<PathBuf>,
+    /// Go on with a run: a run folder (its newest whole checkpoint) or a checkpoint
+    /// [default: the folder of --out, else the newest runs/<recipe name>-<n>].
+    #[arg(long, value_name = "PATH", num_args = 0..=1)]
+    resume: Option<Option<PathBuf>>,
+    /// With --resume, a setting (or section) that may differ from the run's; can be given many times.
+    #[arg(long, value_name = "KEY", requires = "resume")]
+    allow_change: Vec<String>,
     /// Print the resolved recipe and what it amounts to, check every file, and stop.
     #[arg(long)]
     dry_run: bool,
@@ -37,23 +47,31 @@ Train a model as a recipe says.
 
 A recipe names a model, problems with reference solutions, and a method. The run gets a folder of \
 its own with the resolved recipe (recipe.toml), one line of measurements a step (metrics.jsonl), \
-the trained model in Hugging Face layout (model/) and plots (plots/).
+the trained model in Hugging Face layout (model/), checkpoints (checkpoints/) and plots (plots/).
 
-Ctrl-C once finishes the step and saves the model; twice stops at once.";
+Ctrl-C once (or SIGTERM) finishes the step and writes a checkpoint; twice stops at once. --resume goes \
+on from the newest whole checkpoint, on a CPU to the same bits as a run that was never stopped.";
 
 const EXAMPLES: &str = "\
 Examples:
   seele train recipes/quickstart.toml
   seele train recipes/quickstart.toml --set seed=2 --out runs/second
   seele train recipes/quickstart.toml --set method=grpo --set steps=50
-  seele train recipes/smollm2-gsm8k.toml --set data.path=gsm8k/train.jsonl --dry-run";
+  seele train recipes/smollm2-gsm8k.toml --set data.path=gsm8k/train.jsonl --dry-run
+  seele train --resume runs/quickstart-1
+  seele train --resume runs/quickstart-1 --set steps=100 --allow-change steps";
 
 /// Runs the command.
 ///
 /// # Errors
 /// A recipe, file or folder that cannot be used, or a failure of the training itself.
 pub(crate) fn run(args: &Args, output: &Output) -> anyhow::Result<u8> {
-    let recipe = Recipe::load(&args.recipe, &args.set)?;
+    if let Some(path) = &args.resume {
+        return resume(args, path.as_deref(), output);
+    }
+    // The argument parser lets no other case through.
+    let file = args.recipe.as_deref().context("no recipe is given")?;
+    let recipe = Recipe::load(file, &args.set)?;
     recipe.check_files()?;
     if let Some(out) = &args.out {
         run_folder::check_free(out)?;
@@ -62,69 +80,139 @@ pub(crate) fn run(args: &Args, output: &Output) -> anyhow::Result<u8> {
         return dry_run(&recipe);
     }
     let stop = interrupt::stop_flag().context("cannot listen for Ctrl-C")?;
-    train(&recipe, args.out.as_deref(), output, &stop)?;
-    Ok(if stop.load(Ordering::SeqCst) {
-        exit::INTERRUPTED
-    } else {
-        exit::DONE
-    })
-}
-
-fn train(
-    recipe: &Recipe,
-    out: Option<&Path>,
-    output: &Output,
-    stop: &AtomicBool,
-) -> anyhow::Result<()> {
     // Everything that can be wrong with the input is found before the run has a folder.
-    let materials = recipe.open()?;
-    warn_of_golds(&materials);
-    let mut observer = TerminalObserver::new(output, recipe.steps);
-    let folder = run_folder::create(out, &recipe.name)?;
-    let written = folder.join("recipe.toml");
-    fs::write(&written, recipe.to_toml())
-        .with_context(|| format!("cannot write `{}`", written.display()))?;
+    let materials = open(&recipe)?;
+    let folder = run_folder::create(args.out.as_deref(), &recipe.name)?;
+    write_recipe(&recipe, &folder)?;
     tracing::info!("run folder {}", folder.display());
-    execute(recipe, materials, &mut observer, stop, &folder)?;
-    drop(observer);
-    conclude(recipe, &folder)
+    execute(&recipe, materials, output, &stop, &folder, None)
 }
 
-/// The call into the library.
+/// Goes on with a run.
+fn resume(args: &Args, path: Option<&Path>, output: &Output) -> anyhow::Result<u8> {
+    let given = match &args.recipe {
+        Some(file) => Some(Recipe::load(file, &args.set)?),
+        None => None,
+    };
+    let path = match (path.or(args.out.as_deref()), &given) {
+        (Some(path), _) => path.to_path_buf(),
+        (None, Some(recipe)) => run_folder::newest(&recipe.name)?,
+        (None, None) => {
+            return Err(Unusable(
+                "`--resume` without a recipe needs a path: a run folder or one of its checkpoints"
+                    .into(),
+            )
+            .into());
+        }
+    };
+    let found = checkpoint::find(&path)?;
+    for error in &found.passed_over {
+        tracing::warn!("passed over: {error}");
+    }
+    let checkpoint = found.checkpoint;
+    let before = Recipe::load(&checkpoint.recipe(), &[])?;
+    let recipe = match given {
+        Some(recipe) => recipe,
+        None => Recipe::load(&checkpoint.recipe(), &args.set)?,
+    };
+    refuse_changes(&before.differences(&recipe), &args.allow_change)?;
+    recipe.check_files()?;
+    if args.dry_run {
+        tracing::info!("would go on from {}", checkpoint.folder().display());
+        return dry_run(&recipe);
+    }
+    let stop = interrupt::stop_flag().context("cannot listen for Ctrl-C")?;
+    let materials = open(&recipe)?;
+    let folder = checkpoint::run_folder_of(&path);
+    write_recipe(&recipe, &folder)?;
+    tracing::info!("going on from {}", checkpoint.folder().display());
+    let checkpoint = Some(&checkpoint);
+    execute(&recipe, materials, output, &stop, &folder, checkpoint)
+}
+
+/// A run goes on as it began, but for what the user says may differ.
+fn refuse_changes(differences: &[Difference], allowed: &[String]) -> anyhow::Result<()> {
+    let refused: Vec<String> = differences
+        .iter()
+        .filter(|difference| !allowed.iter().any(|key| difference.is_at(key)))
+        .map(|difference| format!("\n  {difference}"))
+        .collect();
+    if refused.is_empty() {
+        return Ok(());
+    }
+    Err(Unusable(format!(
+        "the recipe differs from that of the run in {} settings; take the changes back, or allow each with `--allow-change <key>`:{}",
+        refused.len(),
+        refused.concat()
+    ))
+    .into())
+}
+
+/// The model and the problems, with a word on rows that the reward cannot judge.
+fn open(recipe: &Recipe) -> anyhow::Result<Materials> {
+    let materials = recipe.open()?;
+    for rows in &materials.unusable_rows {
+        tracing::warn!("{rows}");
+    }
+    Ok(materials)
+}
+
+/// Writes `recipe.toml`, whole or not at all.
+fn write_recipe(recipe: &Recipe, folder: &Path) -> anyhow::Result<()> {
+    let (draft, target) = (folder.join(".recipe.toml"), folder.join("recipe.toml"));
+    fs::write(&draft, recipe.to_toml())
+        .and_then(|()| fs::rename(&draft, &target))
+        .with_context(|| format!("cannot write `{}`", target.display()))
+}
+
+/// The call into the library, and what a person wants to know after it.
 fn execute(
     recipe: &Recipe,
     materials: Materials,
-    observer: &mut dyn Observer,
+    output: &Output,
     stop: &AtomicBool,
     folder: &Path,
-) -> anyhow::Result<()> {
-    Ok(seele_train::trainer::run(
-        recipe, materials, observer, stop, folder,
-    )?)
+    checkpoint: Option<&Checkpoint>,
+) -> anyhow::Result<u8> {
+    let mut observer = TerminalObserver::new(output, recipe.steps);
+    let outcome = trainer::run(recipe, materials, &mut observer, stop, folder, checkpoint);
+    drop(observer);
+    match outcome? {
+        Outcome::Finished => {
+            conclude(recipe, folder, &folder.join(MODEL))?;
+            Ok(exit::DONE)
+        }
+        Outcome::Stopped { checkpoint } => {
+            conclude(recipe, folder, &checkpoint)?;
+            tracing::info!(
+                "stopped; go on with `seele train --resume {}`",
+                folder.display()
+            );
+            Ok(exit::INTERRUPTED)
+        }
+    }
 }
 
-/// Draws the plot and prints the table.
-fn conclude(recipe: &Recipe, folder: &Path) -> anyhow::Result<()> {
+/// Draws the plot, where there are steps to draw, and prints the table.
+fn conclude(recipe: &Recipe, folder: &Path, model: &Path) -> anyhow::Result<()> {
     let rows = read_metrics(&folder.join(METRICS_FILE))?;
-    let plots = folder.join("plots");
-    fs::create_dir_all(&plots)
-        .with_context(|| format!("cannot make the folder `{}`", plots.display()))?;
-    let plot = plots.join("hints.svg");
-    plots::draw(&plot, &recipe.name, &rows, recipe.target_accuracy())?;
-    let text = report::text(
-        &RunReport::of(&rows),
-        recipe.target_accuracy(),
-        &folder.join("model"),
-        Some(&plot),
-    );
+    let report = RunReport::of(&rows);
+    let mut plot = None;
+    if !report.periods.is_empty() {
+        let plots = folder.join("plots");
+        fs::create_dir_all(&plots)
+            .with_context(|| format!("cannot make the folder `{}`", plots.display()))?;
+        let path = plot.insert(plots.join("hints.svg"));
+        plots::draw(path, &recipe.name, &rows, recipe.target_accuracy())?;
+    }
+    let text = report::text(&report, recipe.target_accuracy(), model, plot.as_deref());
     print(&text)
 }
 
 /// The resolved recipe on standard output, with the arithmetic as comments, so that the output is
 /// itself a recipe.
 fn dry_run(recipe: &Recipe) -> anyhow::Result<u8> {
-    let materials = recipe.open()?;
-    warn_of_golds(&materials);
+    let materials = open(recipe)?;
     let budget = Budget::of(recipe, &materials);
     let mut out = recipe.to_toml();
     out.push_str("\n# What it amounts to:\n");
@@ -134,13 +222,6 @@ fn dry_run(recipe: &Recipe) -> anyhow::Result<u8> {
     print(&out)?;
     tracing::info!("every file is there and every row was read; nothing was trained or written");
     Ok(exit::DONE)
-}
-
-/// Names reference answers that the reward cannot read.
-fn warn_of_golds(materials: &Materials) {
-    for golds in &materials.unreadable_golds {
-        tracing::warn!("{golds}");
-    }
 }
 
 fn arithmetic(

@@ -1,0 +1,241 @@
+//! Runs that are stopped, killed and gone on with, as a person or a scheduler does it: the real binary.
+#![cfg(unix)]
+#![expect(clippy::unwrap_used, reason = "a test may stop where its set-up fails")]
+
+use assert_cmd::cargo::CommandCargoExt;
+use std::fs;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+/// Some seconds of a model of a few thousand weights.
+const LONG: &str = r#"
+method = "seele"
+steps = 30
+threads = 1
+[model.new]
+hidden_size = 16
+layers = 1
+heads = 2
+intermediate_size = 32
+max_position_embeddings = 64
+[data]
+template = "bare"
+arithmetic = { operations = { min = 1, max = 2 }, count = 10 }
+[sft]
+steps = 6
+sequences_per_step = 4
+[rollout]
+problems_per_step = 4
+rollouts_per_problem = 4
+max_new_tokens = 16
+[hint]
+rounds = 2
+[overlong]
+buffer = 16
+[reward]
+extraction = "fallback"
+[learning_rate]
+peak = 1e-3
+[eval]
+every_steps = 7
+[eval.sets.held_out]
+arithmetic = { operations = { min = 1, max = 1 }, count = 5 }
+[save]
+every_steps = 1
+"#;
+
+struct Place(tempfile::TempDir);
+
+impl Place {
+    fn new() -> Self {
+        let place = Self(tempfile::tempdir().unwrap());
+        fs::write(place.path().join("long.toml"), LONG).unwrap();
+        place
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    fn start(&self, arguments: &[&str]) -> Child {
+        Command::cargo_bin("seele")
+            .unwrap()
+            .current_dir(self.path())
+            .args(arguments)
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap()
+    }
+
+    /// Exit code and standard error.
+    fn seele(&self, arguments: &[&str]) -> (i32, String) {
+        let output = self.start(arguments).wait_with_output().unwrap();
+        (
+            output.status.code().unwrap(),
+            String::from_utf8(output.stderr).unwrap(),
+        )
+    }
+
+    fn wait_for(&self, file: &str) {
+        let begun = Instant::now();
+        while !self.path().join(file).exists() {
+            assert!(begun.elapsed() < Duration::from_secs(60), "no {file}");
+            sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Model and logs of the run, without what depends on the clock and the machine.
+    fn result(&self, run: &str) -> (Vec<u8>, Vec<String>) {
+        let run = self.path().join(run);
+        let lines = ["metrics.jsonl", "sft.jsonl"].map(|log| {
+            let text = fs::read_to_string(run.join(log)).unwrap();
+            text.lines().map(without_times).collect::<Vec<_>>()
+        });
+        let model = fs::read(run.join("model/model.safetensors")).unwrap();
+        (model, lines.concat())
+    }
+}
+
+fn without_times(line: &str) -> String {
+    let mut map: serde_json::Map<String, serde_json::Value> = serde_json::from_str(line).unwrap();
+    map.retain(|key, _| !key.contains("time") && !key.starts_with("memory/"));
+    serde_json::Value::Object(map).to_string()
+}
+
+fn uninterrupted() -> (Vec<u8>, Vec<String>) {
+    let place = Place::new();
+    let (code, stderr) = place.seele(&["train", "long.toml", "--out", "run"]);
+    assert_eq!(code, 0, "{stderr}");
+    place.result("run")
+}
+
+#[test]
+fn sigterm_writes_a_checkpoint_from_which_the_run_ends_to_the_same_bits() {
+    let place = Place::new();
+    let child = place.start(&["train", "long.toml", "--set", "save.every_steps=off"]);
+    place.wait_for("runs/long-1/metrics.jsonl");
+    let kill = Command::new("kill")
+        .args(["-TERM", &child.id().to_string()])
+        .status();
+    assert!(kill.unwrap().success());
+    let output = child.wait_with_output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(130), "{stderr}");
+    assert!(
+        stderr.contains("go on with `seele train --resume runs/long-1`"),
+        "{stderr}"
+    );
+    assert!(!place.path().join("runs/long-1/model").exists());
+
+    let (code, stderr) = place.seele(&["train", "--resume", "runs/long-1"]);
+    assert_eq!(code, 0, "{stderr}");
+    assert!(
+        stderr.contains("going on from runs/long-1/checkpoints/"),
+        "{stderr}"
+    );
+    assert!(place.result("runs/long-1") == uninterrupted());
+}
+
+/// `SEELE_KILLS` sets how often the run is killed; 60 for the whole check.
+#[test]
+fn a_run_that_is_killed_at_any_moment_goes_on_to_the_same_bits() {
+    let kills: u64 = std::env::var("SEELE_KILLS").map_or(8, |text| text.parse().unwrap());
+    let begun = Instant::now();
+    let expected = uninterrupted();
+    let whole_run = begun.elapsed();
+    let mut place = Place::new();
+    let mut resumed = 0;
+    for kill in 0..kills {
+        let run = place.path().join("run");
+        let has_checkpoint = seele_train::checkpoint::find(&run).is_ok();
+        let mut child = if has_checkpoint {
+            resumed += 1;
+            place.start(&["train", "--resume", "run"])
+        } else {
+            // Killed before the first checkpoint there is nothing to go on from.
+            place = Place::new();
+            place.start(&["train", "long.toml", "--out", "run"])
+        };
+        let share = seele_random::Key::new(11).with(kill).uniform();
+        sleep(whole_run.mul_f64(0.6 * share));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        if place.path().join("run/model").exists() {
+            // Killed after its last word, it has nothing left to do.
+            let (code, stderr) = place.seele(&["train", "--resume", "run"]);
+            let over = code == 2 && stderr.contains("nothing to do");
+            assert!(code == 0 || over, "{stderr}");
+            assert!(place.result("run") == expected, "kill {kill}");
+            place = Place::new();
+        }
+    }
+    if place.path().join("run/checkpoints").exists() {
+        let (code, stderr) = place.seele(&["train", "--resume", "run"]);
+        assert_eq!(code, 0, "{stderr}");
+        assert!(place.result("run") == expected);
+    }
+    assert!(resumed > 0);
+}
+
+#[test]
+fn changes_are_refused_by_name_unless_they_are_allowed() {
+    let place = Place::new();
+    let quick = ["--set", "steps=2", "--set", "sft=off"];
+    let (code, stderr) =
+        place.seele(&[&["train", "long.toml", "--out", "run"], &quick[..]].concat());
+    assert_eq!(code, 0, "{stderr}");
+
+    let (code, stderr) = place.seele(&["train", "--resume", "run"]);
+    assert_eq!(code, 2);
+    assert!(
+        stderr.contains("nothing to do") && stderr.contains("--allow-change steps"),
+        "{stderr}"
+    );
+    let more = [
+        "train",
+        "--resume",
+        "run",
+        "--set",
+        "steps=3",
+        "--set",
+        "optimizer.beta1=0.8",
+    ];
+    let (code, stderr) = place.seele(&more);
+    assert_eq!(code, 2);
+    for part in [
+        "differs",
+        "steps: 2 -> 3",
+        "optimizer.beta1: 0.9 -> 0.8",
+        "--allow-change",
+    ] {
+        assert!(stderr.contains(part), "{stderr}");
+    }
+    let allowed = ["--allow-change", "steps", "--allow-change", "optimizer"];
+    let (code, stderr) = place.seele(&[&more[..], &allowed].concat());
+    assert_eq!(code, 0, "{stderr}");
+    let log = fs::read_to_string(place.path().join("run/metrics.jsonl")).unwrap();
+    assert_eq!(log.lines().count(), 4);
+
+    for (arguments, expected) in [
+        (&["train", "--resume"][..], "needs a path"),
+        (
+            &["train", "--resume", "nowhere"],
+            "holds no complete checkpoint",
+        ),
+        (
+            &["train", "long.toml", "--resume"],
+            "there is no run `runs/long-<n>`",
+        ),
+        (
+            &["train", "long.toml", "--allow-change", "steps"],
+            "--resume",
+        ),
+    ] {
+        let (code, stderr) = place.seele(arguments);
+        assert_eq!(code, 2, "{arguments:?}: {stderr}");
+        assert!(stderr.contains(expected), "{arguments:?}: {stderr}");
+    }
+}
