@@ -79,6 +79,26 @@
 //! `seele-bayes`, `hint-on-failure`, `multi-level`, `quest-a`, `escalate`. [`Memory`] serialises; saving it
 //! between steps and [restoring](HintController::restore) it continues a run exactly.
 //!
+//! # What to expect
+//!
+//! 1024 simulated problems with known curves, some of which no logistic fits, move as if a policy learned
+//! ([`simulation`]); 4 rounds of 8 rollouts, target 0.5, mean of seeds 11 to 15, last three of five epochs.
+//! *Efficiency* is the mean of `a (1 - a) / 0.25`, *deviation* the mean of `|a - 0.5|` with the true accuracy `a`,
+//! *useless rounds* are those whose rewards are all equal. The oracle knows the curves.
+//!
+//! | schedule | efficiency | first epoch | deviation | useless rounds |
+//! | --- | --- | --- | --- | --- |
+//! | `none` | 0.295 | 0.250 | 0.399 | 61.1 % |
+//! | `fixed` (half of the solution) | 0.597 | 0.520 | 0.272 | 31.2 % |
+//! | `seele` | 0.811 | 0.622 | 0.167 | 12.8 % |
+//! | `seele-bayes` | 0.890 | 0.758 | 0.121 | 6.7 % |
+//! | oracle | 0.962 | 0.952 | 0.044 | 3.1 % |
+//!
+//! (`seele hint simulate --seeds 11,12,13,14,15`.) A least-squares fit of five points takes about 3 µs and a decision
+//! of `seele-bayes` about 70 µs on one core of a shared Xeon (`cargo bench -p seele-hint`); the former is more than
+//! 2,000 times as fast as the library of the paper on the same machine (`scripts/compare_lmfit.py`). A problem costs
+//! some bytes of memory with `seele` and 3.2 KiB with `seele-bayes`.
+//!
 //! # Map
 //!
 //! | module | concept |
