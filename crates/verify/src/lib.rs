@@ -90,6 +90,7 @@
 //! unit quotients      10\text{ m/s}         =  10 m/s
 //! angles in radians   30^\circ              =  \frac{\pi}{6} \text{ rad}
 //! bases in words      204_5                 =  204 \text{ (base 5)}
+//! ratios of segments  2                     =  \frac{AB}{CD} = 2
 //! named points        (1,2)                 =  P(1,2)
 //! named probabilities \frac{1}{3}           =  P(X=2) = \frac{1}{3}
 //! gamma function      (n+1)!                =  \Gamma(n+2)

@@ -62,22 +62,36 @@ impl Judge<'_> {
         match self.tree.node(id) {
             Node::Symbol(_) | Node::Index(..) | Node::Text(_) | Node::Word(_) => true,
             Node::Constant(constant) => matches!(constant, Constant::E | Constant::I),
-            Node::Apply(_, kids) => self.tree.kids(kids).iter().all(|kid| self.is_name_or_number(*kid)),
-            Node::Sequence { kids, .. } | Node::Ratio(kids) => self.tree.kids(kids).iter().all(|kid| self.is_label(*kid)),
-            Node::Call(Function::Abs | Function::Min | Function::Max, kids) => self.tree.kids(kids).iter().all(|kid| self.is_label(*kid)),
+            Node::Apply(_, kids) => self
+                .tree
+                .kids(kids)
+                .iter()
+                .all(|kid| self.is_name_or_number(*kid)),
+            Node::Sequence { kids, .. } | Node::Ratio(kids) => {
+                self.tree.kids(kids).iter().all(|kid| self.is_label(*kid))
+            }
+            Node::Call(Function::Abs | Function::Min | Function::Max, kids) => {
+                self.tree.kids(kids).iter().all(|kid| self.is_label(*kid))
+            }
             // `\angle ABC`, `\triangle ABC`, `[ABC]`: a name followed by points.
             Node::Mul(kids) => {
                 let mut kids = self.tree.kids(kids);
                 // `m\angle ABC`: the measure of an angle.
-                if kids.len() > 2 && matches!(self.tree.node(kids[0]), Node::Symbol(symbol) if symbol.0 == u32::from(b'm')) {
+                if kids.len() > 2
+                    && matches!(self.tree.node(kids[0]), Node::Symbol(symbol) if symbol.0 == u32::from(b'm'))
+                {
                     kids = &kids[1..];
                 }
-                let named = kids.first().is_some_and(|first| match self.tree.node(*first) {
-                    Node::Symbol(symbol) => matches!(self.tree.name(symbol).as_str(), "angle" | "triangle"),
-                    Node::Text(_) => true,
-                    Node::Word(index) => self.tree.text(index).len() >= 4,
-                    _ => false,
-                });
+                let named = kids
+                    .first()
+                    .is_some_and(|first| match self.tree.node(*first) {
+                        Node::Symbol(symbol) => {
+                            matches!(self.tree.name(symbol).as_str(), "angle" | "triangle")
+                        }
+                        Node::Text(_) => true,
+                        Node::Word(index) => self.tree.text(index).len() >= 4,
+                        _ => false,
+                    });
                 // `P(X = 2)`: a capital in front of a statement.
                 if let [function, statement] = kids
                     && matches!(self.tree.node(*function), Node::Symbol(symbol) if char::from_u32(symbol.0).is_some_and(|c| c.is_ascii_uppercase()))
@@ -85,10 +99,29 @@ impl Judge<'_> {
                 {
                     return true;
                 }
-                named && kids.iter().all(|kid| matches!(self.tree.node(*kid), Node::Symbol(_) | Node::Word(_) | Node::Text(_) | Node::Constant(Constant::E | Constant::I)))
+                named
+                    && kids.iter().all(|kid| {
+                        matches!(
+                            self.tree.node(*kid),
+                            Node::Symbol(_)
+                                | Node::Word(_)
+                                | Node::Text(_)
+                                | Node::Constant(Constant::E | Constant::I)
+                        )
+                    })
             }
-            // `\frac{dy}{dx}`.
-            Node::Div(a, b) => [a, b].iter().all(|part| matches!(self.tree.node(*part), Node::Word(index) if self.tree.text(index).len() == 2 && self.tree.text(index).starts_with('d'))),
+            // `\frac{dy}{dx}`, and a ratio of segments, `\frac{AB}{CD}`.
+            Node::Div(a, b) => {
+                let words = [a, b].map(|part| match self.tree.node(part) {
+                    Node::Word(index) => self.tree.text(index),
+                    _ => "",
+                });
+                let is_differential = |word: &str| word.len() == 2 && word.starts_with('d');
+                let is_segment =
+                    |word: &str| word.len() == 2 && word.bytes().all(|b| b.is_ascii_uppercase());
+                words.iter().all(|word| is_differential(word))
+                    || words.iter().all(|word| is_segment(word))
+            }
             _ => false,
         }
     }

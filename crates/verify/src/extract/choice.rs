@@ -347,8 +347,8 @@ fn letter_at(text: &str, count: u8) -> Reading {
 
 /// True when `A` or `I`, followed by this text, is a word of a sentence.
 fn is_word(letter: u8, behind: &str) -> bool {
-    const CONJUNCTIONS: [&str; 10] = [
-        "because", "since", "as", "and", "or", "but", "for", "with", "which", "is",
+    const CONJUNCTIONS: [&str; 9] = [
+        "because", "since", "as", "and", "or", "but", "for", "with", "which",
     ];
     let (a, i) = (0, 8);
     if letter != a && letter != i {
@@ -361,7 +361,10 @@ fn is_word(letter: u8, behind: &str) -> bool {
         .split(|c: char| !c.is_alphabetic())
         .next()
         .unwrap_or_default();
-    word.starts_with(char::is_lowercase) && !(letter == a && CONJUNCTIONS.contains(&word))
+    // Nobody says "I is" of himself.
+    word.starts_with(char::is_lowercase)
+        && word != "is"
+        && !(letter == a && CONJUNCTIONS.contains(&word))
 }
 
 /// The last capital letter in range that stands alone.
@@ -424,6 +427,9 @@ mod tests {
             Some('C')
         );
         assert_eq!(letter("Option D is correct, not A."), Some('D'));
+        let ten = |text: &str| choice_letter::<&str>(text, &[]).map(|l| char::from(b'A' + l));
+        assert_eq!(ten("Hence I is the correct answer."), Some('I'));
+        assert_eq!(ten("I think so."), None);
         assert_eq!(letter("So the correct option is B: gold"), Some('B'));
         assert_eq!(letter("ANSWER: $D$"), Some('D'));
         assert_eq!(letter("答案是 D。"), Some('D'));

@@ -59,7 +59,10 @@ fn last_phrase_end(text: &str) -> Option<usize> {
 fn first_statement(text: &str) -> &str {
     for (open, close) in [("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]")] {
         if let Some(inner) = text.strip_prefix(open)
-            && let Some(end) = inner.find(close)
+            && let Some(end) = inner
+                .match_indices(close)
+                .map(|(at, _)| at)
+                .find(|at| close != "$" || !inner[..*at].ends_with('\\'))
         {
             return &inner[..end];
         }
@@ -131,6 +134,7 @@ mod tests {
             after_last_phrase("The answer is 1. No, the answer is 2."),
             Some("2")
         );
+        assert_eq!(after_last_phrase(r"The answer is $\$5$."), Some(r"\$5"));
         assert_eq!(after_last_phrase("nothing here"), None);
     }
 

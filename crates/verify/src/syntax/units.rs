@@ -182,7 +182,7 @@ const UNITS: &[&[&str]] = &[
     &["parsec", "pc", "parsecs"],
     &["radian", "rad", "radians"],
     &["degree", "deg", "degrees"],
-    &["percent", "percents", "%"],
+    &["percent", "percents", "percentage", "pct", "%"],
     &["dollar", "dollars", "USD", "usd", "bucks"],
     &["cent", "cents", "¢"],
     &["euro", "euros", "EUR", "€"],
