@@ -239,3 +239,46 @@ fn changes_are_refused_by_name_unless_they_are_allowed() {
         assert!(stderr.contains(expected), "{arguments:?}: {stderr}");
     }
 }
+
+/// Runs on a file system of so many KiB until it is full, makes space, and goes on.
+fn fill_and_go_on(kibibytes: usize, settings: &[&str], expected_message: &str) {
+    let place = Place::new();
+    let disk = place.path().join("disk");
+    fs::create_dir(&disk).unwrap();
+    let mount = |options: &str| {
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", options, "tmpfs"])
+            .arg(&disk)
+            .status();
+        assert!(mounted.unwrap().success());
+    };
+    mount(&format!("size={kibibytes}k"));
+    let settings: Vec<&str> = settings.iter().flat_map(|set| ["--set", set]).collect();
+    let (code, stderr) =
+        place.seele(&[&["train", "long.toml", "--out", "disk/run"], &settings[..]].concat());
+    mount("remount,size=8m");
+    let resumed = place.seele(&["train", "--resume", "disk/run"]);
+    let result = (resumed.0 == 0).then(|| place.result("disk/run"));
+    assert!(
+        Command::new("umount")
+            .arg(&disk)
+            .status()
+            .unwrap()
+            .success()
+    );
+    assert_eq!(code, 1, "{stderr}");
+    for part in [expected_message, "No space left", "--resume"] {
+        assert!(stderr.contains(part), "{stderr}");
+    }
+    assert_eq!(resumed.0, 0, "{}", resumed.1);
+    assert!(result == Some(uninterrupted()));
+}
+
+#[test]
+#[ignore = "mounts a small disk, which root alone may: cargo test -p seele --test resume -- --ignored"]
+fn a_full_disk_stops_the_run_with_a_message_and_loses_nothing() {
+    let keep_all = ["save.keep_last=100"];
+    fill_and_go_on(1500, &keep_all, "earlier checkpoints are intact");
+    let keep_one = ["save.every_steps=5", "save.keep_last=1"];
+    fill_and_go_on(180, &keep_one, "are intact");
+}

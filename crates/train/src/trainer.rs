@@ -187,9 +187,16 @@ impl<'a> Session<'a> {
                 learner = Learner::resume(decoder, parameters, optimizer, &recipe.optimizer);
                 sampler = EpochSampler::resume(order.0, order.1, order.2, state.sampler)?;
                 hints.restore(checkpoint.hint_memory()?)?;
-                if checkpoint.folder().parent() == Some(&checkpoints) {
-                    set_later_aside(&checkpoints, state.name())?;
+                let logs = [
+                    (METRICS_FILE, state.metrics_bytes),
+                    (SFT_METRICS_FILE, state.sft_metrics_bytes),
+                ];
+                for (name, bytes) in logs {
+                    MetricsLog::check(&place.folder.join(name), bytes)?;
                 }
+                // Before the logs are cut: a run killed in between must not find a checkpoint that
+                // remembers more than they hold.
+                set_later_aside(&checkpoints, state.name())?;
             }
         }
         let open = |name: &str, bytes: u64| match resume {

@@ -8,7 +8,7 @@ use crate::{exit, interrupt, plots, report, run_folder};
 use anyhow::Context;
 use seele_train::checkpoint::{self, Checkpoint};
 use seele_train::metrics::{METRICS_FILE, RunReport, read_metrics};
-use seele_train::recipe::{Budget, Difference, Materials, Recipe};
+use seele_train::recipe::{Budget, Difference, Materials, Recipe, free_disk, free_memory};
 use seele_train::trainer::{self, MODEL, Outcome};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -82,6 +82,8 @@ pub(crate) fn run(args: &Args, output: &Output) -> anyhow::Result<u8> {
     let stop = interrupt::stop_flag().context("cannot listen for Ctrl-C")?;
     // Everything that can be wrong with the input is found before the run has a folder.
     let materials = open(&recipe)?;
+    let place = args.out.as_deref().unwrap_or(Path::new("runs"));
+    check_machine(&Budget::of(&recipe, &materials), place)?;
     let folder = run_folder::create(args.out.as_deref(), &recipe.name)?;
     write_recipe(&recipe, &folder)?;
     tracing::info!("run folder {}", folder.display());
@@ -106,6 +108,17 @@ fn resume(args: &Args, path: Option<&Path>, output: &Output) -> anyhow::Result<u
         }
     };
     let found = checkpoint::find(&path)?;
+    let folder = match (checkpoint::run_folder_of(&path), &args.out) {
+        (Some(folder), _) => folder,
+        (None, Some(folder)) => folder.clone(),
+        (None, None) => {
+            return Err(Unusable(format!(
+                "checkpoint `{}` lies outside of its run; name the folder with the run's logs: `--out <folder>`",
+                path.display()
+            ))
+            .into());
+        }
+    };
     for error in &found.passed_over {
         tracing::warn!("passed over: {error}");
     }
@@ -123,7 +136,6 @@ fn resume(args: &Args, path: Option<&Path>, output: &Output) -> anyhow::Result<u
     }
     let stop = interrupt::stop_flag().context("cannot listen for Ctrl-C")?;
     let materials = open(&recipe)?;
-    let folder = checkpoint::run_folder_of(&path);
     write_recipe(&recipe, &folder)?;
     tracing::info!("going on from {}", checkpoint.folder().display());
     let checkpoint = Some(&checkpoint);
@@ -155,6 +167,31 @@ fn open(recipe: &Recipe) -> anyhow::Result<Materials> {
         tracing::warn!("{rows}");
     }
     Ok(materials)
+}
+
+/// Refuses a run whose checkpoints do not fit the disk, and warns of one that may not fit the memory.
+fn check_machine(budget: &Budget, folder: &Path) -> anyhow::Result<()> {
+    let disk = &budget.disk;
+    if let Some(free) = free_disk(folder).filter(|free| *free < disk.total()) {
+        return Err(Unusable(format!(
+            "the run needs {} on the disk of `{}` ({} checkpoints of {} and the model), which has {} left; choose another `--out`, or lower `save.keep_last`",
+            bytes(disk.total()),
+            folder.display(),
+            disk.checkpoints,
+            bytes(disk.checkpoint),
+            bytes(free)
+        ))
+        .into());
+    }
+    let memory = budget.memory.total();
+    if let Some(free) = free_memory().filter(|free| *free < memory) {
+        tracing::warn!(
+            "the run may need {} of memory, {} are free; if it runs out, lower `rollout.max_active_branches` or `update.tokens_per_microbatch`",
+            bytes(memory),
+            bytes(free)
+        );
+    }
+    Ok(())
 }
 
 /// Writes `recipe.toml`, whole or not at all.
@@ -322,6 +359,18 @@ fn arithmetic(
             bytes(memory.reference),
             bytes(memory.key_value_cache),
             bytes(memory.activations),
+        ),
+    ));
+    let disk = &budget.disk;
+    lines.push((
+        "disk",
+        format!(
+            "about {}: at most {} checkpoints of {}, reference {}, model {}",
+            bytes(disk.total()),
+            disk.checkpoints,
+            bytes(disk.checkpoint),
+            bytes(disk.reference),
+            bytes(disk.model)
         ),
     ));
     lines

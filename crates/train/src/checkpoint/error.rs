@@ -17,7 +17,9 @@ pub enum CheckpointError {
         source: io::Error,
     },
     /// The model of a checkpoint cannot be written.
-    #[error("cannot write the model of a checkpoint: {0}; earlier checkpoints are intact")]
+    #[error(
+        "cannot write the model of a checkpoint: {0}; earlier checkpoints are intact, go on with `--resume` once this is solved"
+    )]
     Model(#[from] SaveError),
     /// The operating system refused to read.
     #[error("cannot read `{}`: {source}", path.display())]

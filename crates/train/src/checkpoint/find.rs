@@ -30,17 +30,24 @@ pub struct Found {
     pub passed_over: Vec<CheckpointError>,
 }
 
-/// The run folder that a path belongs to: itself, or the one above where it is a checkpoint.
-pub fn run_folder_of(path: &Path) -> PathBuf {
-    let parent = path.parent();
-    let in_checkpoints = parent.is_some_and(|parent| parent.ends_with(CHECKPOINTS));
-    match parent.and_then(Path::parent) {
-        Some(run) if in_checkpoints && !is_run_folder(path) => match run.as_os_str().is_empty() {
-            true => PathBuf::from("."),
-            false => run.into(),
-        },
-        _ => path.into(),
+/// The run folder that a path belongs to: itself, or the one around it where it is a checkpoint in its
+/// place; `None` for a checkpoint that lies elsewhere.
+pub fn run_folder_of(path: &Path) -> Option<PathBuf> {
+    if is_run_folder(path) || !path.join(TRAINER).is_dir() {
+        return Some(path.into());
     }
+    let around = |path: &Path| -> Option<PathBuf> {
+        let checkpoints = path
+            .parent()
+            .filter(|parent| parent.ends_with(CHECKPOINTS))?;
+        let run = checkpoints.parent()?;
+        Some(match run.as_os_str().is_empty() {
+            true => ".".into(),
+            false => run.into(),
+        })
+    };
+    // As it was written where that says enough, else as it is.
+    around(path).or_else(|| around(&path.canonicalize().ok()?))
 }
 
 fn is_run_folder(path: &Path) -> bool {
@@ -182,4 +189,22 @@ fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, CheckpointError> {
         path: path.into(),
         problem: error.to_string(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_checkpoint_belongs_to_the_run_around_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = folder.path().join("run");
+        let checkpoint = run.join(CHECKPOINTS).join("step_3");
+        fs::create_dir_all(checkpoint.join(TRAINER)).unwrap();
+        assert_eq!(run_folder_of(&run), Some(run.clone()));
+        assert_eq!(run_folder_of(&checkpoint), Some(run.clone()));
+        let copy = folder.path().join("copy");
+        fs::create_dir_all(copy.join(TRAINER)).unwrap();
+        assert_eq!(run_folder_of(&copy), None);
+    }
 }

@@ -69,20 +69,30 @@ impl MetricsLog {
         })
     }
 
+    /// Checks that a log still has the `bytes` that a checkpoint remembers; changes nothing.
+    ///
+    /// # Errors
+    /// [`MetricsError::Short`] if it ends before, or is not there.
+    pub fn check(path: &Path, bytes: u64) -> Result<(), MetricsError> {
+        let found = path.metadata().map_or(0, |metadata| metadata.len());
+        if found < bytes {
+            return Err(MetricsError::Short {
+                path: path.into(),
+                expected: bytes,
+                found,
+            });
+        }
+        Ok(())
+    }
+
     /// Opens the log of a run that goes on from a checkpoint: what was written after it is cut off, so that
     /// no step is missing and none is there twice.
     ///
     /// # Errors
     /// [`MetricsError::Short`] if the log ends before `bytes`, [`MetricsError::Io`].
     pub fn resume(path: &Path, bytes: u64) -> Result<Self, MetricsError> {
+        Self::check(path, bytes)?;
         let mut log = Self::open(path)?;
-        if log.bytes < bytes {
-            return Err(MetricsError::Short {
-                path: path.into(),
-                expected: bytes,
-                found: log.bytes,
-            });
-        }
         log.file
             .set_len(bytes)
             .map_err(|source| log.failed(source))?;

@@ -1,8 +1,9 @@
 //! What a plan amounts to: counts exactly, tokens and memory as upper bounds or estimates.
 
+use super::machine::free_memory;
 use super::materials::Materials;
-use super::plan::Recipe;
-use super::sections::{Compute, Recompute};
+use super::plan::{ModelSource, Recipe};
+use super::sections::{Compute, Recompute, SaveType};
 use seele_policy::config::ModelConfig;
 use seele_policy::decoder::{self, DecoderOptions};
 use seele_policy::parameters::Layout;
@@ -35,6 +36,28 @@ pub struct Budget {
     pub longest_solution: usize,
     /// Memory of the whole run.
     pub memory: Memory,
+    /// Disk of the whole run.
+    pub disk: Disk,
+}
+
+/// Disk by purpose, bytes, logs and tokenizer left out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Disk {
+    /// One checkpoint.
+    pub checkpoint: u64,
+    /// Most checkpoints at a time, with the one that is being written.
+    pub checkpoints: u64,
+    /// Weights of the reference policy, which all checkpoints share.
+    pub reference: u64,
+    /// The model at the end.
+    pub model: u64,
+}
+
+impl Disk {
+    /// All together.
+    pub fn total(&self) -> u64 {
+        self.checkpoint * self.checkpoints + self.reference + self.model
+    }
 }
 
 /// Memory by purpose, bytes. Weights, gradients and moments are exact; the rest is estimated from
@@ -92,6 +115,7 @@ impl Budget {
             * rollout.max_new_tokens as u64
             + problems * longest_trunk as u64;
         Self {
+            disk: recipe.disk(parameters),
             parameters,
             problems: materials.train.problems.len(),
             epochs: (recipe.steps * rollout.problems_per_step) as f64
@@ -140,6 +164,26 @@ impl Recipe {
         }
     }
 
+    /// Disk for a model of so many parameters.
+    fn disk(&self, parameters: u64) -> Disk {
+        let save = &self.save;
+        let (model, masters) = match save.dtype {
+            SaveType::F32 => (parameters * F32, 0),
+            SaveType::Bf16 => (parameters * F32 / 2, parameters * F32),
+        };
+        let taken = |every: Option<usize>| every.map_or(0, |every| self.steps / every);
+        let kept = save.keep_last + taken(save.keep_every) + usize::from(save.keep_best.is_some());
+        let is_own = self.sft.is_some() || matches!(self.model.source, ModelSource::New(_));
+        let reference = is_own && self.objective.needs_reference();
+        Disk {
+            checkpoint: model + masters + 2 * parameters * F32,
+            // Those at the end and before the first step come on top of the regular ones.
+            checkpoints: kept.min(taken(save.every_steps) + 2) as u64 + 1,
+            reference: if reference { parameters * F32 } else { 0 },
+            model,
+        }
+    }
+
     /// What the backward pass of a micro-batch keeps in a step of at most `trained` tokens, bytes.
     fn kept_activations(&self, config: &ModelConfig, trained: usize) -> u64 {
         let tokens = self.update.tokens_per_microbatch.min(trained);
@@ -157,17 +201,7 @@ impl Recipe {
 
 /// Half of the memory that is free, bytes; `None` where the system does not say.
 fn memory_for_activations() -> Option<u64> {
-    available_memory().map(|bytes| bytes / 2)
-}
-
-/// Memory that programs can have now, bytes; `None` where the system does not say.
-fn available_memory() -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text
-        .lines()
-        .find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    let kibibytes: u64 = line.split_whitespace().next()?.parse().ok()?;
-    kibibytes.checked_mul(1024)
+    free_memory().map(|bytes| bytes / 2)
 }
 
 /// Keys and values of one token, bytes.
@@ -232,6 +266,33 @@ mod tests {
     #[test]
     fn keys_and_values_of_a_token_count_every_layer() {
         assert_eq!(key_value_bytes(&config()), 2 * 3 * 2 * 2 * 4);
+    }
+
+    #[test]
+    fn disk_counts_the_checkpoints_that_stay_and_the_one_being_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("r.toml");
+        std::fs::write(
+            &file,
+            "steps = 100\n[model]\npath = \"m\"\n[data]\npath = \"d\"\n",
+        )
+        .unwrap();
+        let disk = |overrides: &[&str]| {
+            let overrides: Vec<String> = overrides.iter().map(ToString::to_string).collect();
+            Recipe::load(&file, &overrides).unwrap().disk(10)
+        };
+        let often = disk(&["save.every_steps=1"]);
+        assert_eq!((often.checkpoint, often.checkpoints), (120, 4));
+        assert_eq!((often.model, often.reference), (40, 0));
+        assert_eq!(often.total(), 4 * 120 + 40);
+        assert_eq!(disk(&[]).checkpoints, 3);
+        let more = [
+            "save.every_steps=10",
+            "save.keep_every=25",
+            "save.dtype=bf16",
+        ];
+        let more = disk(&more);
+        assert_eq!((more.checkpoint, more.checkpoints), (20 + 40 + 80, 8));
     }
 
     #[test]

@@ -49,6 +49,7 @@ mod differences;
 mod error;
 mod golds;
 mod layers;
+mod machine;
 mod materials;
 mod node;
 mod parse;
@@ -61,10 +62,11 @@ mod text;
 mod write;
 mod written;
 
-pub use budget::{Budget, Memory, activation_bytes};
+pub use budget::{Budget, Disk, Memory, activation_bytes};
 pub use differences::Difference;
 pub use error::{RecipeError, nearest};
 pub use golds::{UnusableRow, UnusableRows};
+pub use machine::{free_disk, free_memory};
 pub use materials::{Materials, MaterialsError};
 pub use node::Origin;
 pub use plan::{

@@ -89,8 +89,9 @@ impl Bench {
     fn run<'a>(&'a self, reward: &'a dyn Reward) -> Run<'a> {
         let (recipe, materials) = (&self.recipe, &self.materials);
         let model = materials.read_model(Key::new(5)).unwrap();
-        let decoder = Decoder::new(&model.config, &model.parameters);
-        let reference = Decoder::new(&model.config, &model.parameters);
+        let options = recipe.decoder_options();
+        let decoder = Decoder::with_options(&model.config, &model.parameters, options);
+        let reference = Decoder::with_options(&model.config, &model.parameters, options);
         Run {
             recipe,
             data: &materials.train,
@@ -127,8 +128,8 @@ fn verdicts_in_any_order_give_the_same_step() {
         delay: Duration::from_millis(3),
         ..PLAIN
     };
-    let steps = |threads: &str, reward: &Drawn| {
-        let bench = Bench::new(&["hint.rounds=3", threads]);
+    let steps = |compute: &str, threads: &str, reward: &Drawn| {
+        let bench = Bench::new(&["hint.rounds=3", compute, threads]);
         let mut run = bench.run(reward);
         let steps: Vec<_> = (1..=2)
             .map(|step| run.step(step, &mut ()).unwrap())
@@ -144,9 +145,11 @@ fn verdicts_in_any_order_give_the_same_step() {
         let rates: Vec<_> = steps.iter().map(rates).collect();
         (rewards, rates, run.learner.parameters.values)
     };
-    let at_once = steps("threads=1", &PLAIN);
-    assert_eq!(steps("threads=4", &slow), at_once);
-    assert_eq!(steps("threads=1", &slow), at_once);
+    for compute in ["model.compute=f32", "model.compute=bf16"] {
+        let at_once = steps(compute, "threads=1", &PLAIN);
+        assert!(steps(compute, "threads=4", &slow) == at_once, "{compute}");
+        assert!(steps(compute, "threads=1", &slow) == at_once, "{compute}");
+    }
 }
 
 #[test]
