@@ -1,6 +1,7 @@
 //! AdamW with decoupled weight decay, in float32 with double-precision step constants.
 
 use crate::kernels::buffers::prefer_huge_pages;
+use crate::kernels::multiversion;
 use crate::parameters::Parameters;
 use rayon::prelude::*;
 
@@ -98,11 +99,21 @@ impl AdamW {
 
 /// Euclidean norm of a gradient, in double precision; the same for any number of threads.
 pub fn global_norm(gradient: &[f32]) -> f64 {
-    let blocks: Vec<f64> = gradient
-        .par_chunks(BLOCK)
-        .map(|b| b.iter().map(|&g| f64::from(g) * f64::from(g)).sum())
-        .collect();
+    let blocks: Vec<f64> = gradient.par_chunks(BLOCK).map(sum_of_squares).collect();
     blocks.iter().sum::<f64>().sqrt()
+}
+
+multiversion! {
+    /// In 16 partial sums.
+    fn sum_of_squares(values: &[f32]) -> f64 {
+        let mut lanes = [0.0f64; 16];
+        for chunk in values.chunks(16) {
+            for (lane, &v) in lanes.iter_mut().zip(chunk) {
+                *lane += f64::from(v) * f64::from(v);
+            }
+        }
+        lanes.iter().sum()
+    }
 }
 
 #[cfg(test)]

@@ -154,28 +154,58 @@ fn each_model(compute: Compute, check: impl Fn(&str, &Model, &Decoder, &Value, &
     assert!(seen > 0, "the folder of golden models is empty");
 }
 
-/// Greedy tokens and their log-probs after `prompt`, with the cache.
-fn greedy(decoder: &Decoder, prompt: &[u32], tokens: usize) -> (Vec<u32>, Vec<f32>) {
-    let mut trunk = TrunkCache::new(decoder.config());
-    decoder.extend_trunk(&mut trunk, prompt);
-    let mut branch = BranchCache::new(decoder.config(), prompt.len());
-    let mut hidden = trunk.hidden(prompt.len() - 1).to_vec();
-    let (mut out, mut logprobs, mut logits) = (Vec::new(), Vec::new(), Vec::new());
-    for _ in 0..tokens {
+/// Greedy tokens and their log-probs after each prompt, as many as asked for, with the cache; all prompts
+/// advance together.
+fn greedy(decoder: &Decoder, prompts: &[(Vec<u32>, usize)]) -> Vec<(Vec<u32>, Vec<f32>)> {
+    let trunks: Vec<TrunkCache> = prompts
+        .iter()
+        .map(|(prompt, _)| {
+            let mut trunk = TrunkCache::new(decoder.config());
+            decoder.extend_trunk(&mut trunk, prompt);
+            trunk
+        })
+        .collect();
+    let mut branches: Vec<BranchCache> = prompts
+        .iter()
+        .map(|(prompt, _)| BranchCache::new(decoder.config(), prompt.len()))
+        .collect();
+    let last = |(trunk, (prompt, _)): (&TrunkCache, &(Vec<u32>, usize))| {
+        trunk.hidden(prompt.len() - 1).to_vec()
+    };
+    let mut hidden: Vec<f32> = trunks.iter().zip(prompts).flat_map(last).collect();
+    let mut out = vec![(Vec::new(), Vec::new()); prompts.len()];
+    let mut logits = Vec::new();
+    while prompts
+        .iter()
+        .zip(&out)
+        .any(|((_, n), (tokens, _))| tokens.len() < *n)
+    {
         decoder.logits(&hidden, &mut logits);
-        let best = (0..logits.len())
-            .max_by(|&a, &b| logits[a].total_cmp(&logits[b]))
-            .unwrap();
-        logprobs.push(logits[best] - seele_policy::kernels::softmax::log_sum_exp(&logits));
-        out.push(best as u32);
-        let mut rows = [DecodeRow {
-            trunk: &trunk,
-            branch: &mut branch,
-            token: best as u32,
-        }];
+        let vocab = decoder.config().vocab_size;
+        let mut rows = Vec::new();
+        for (i, logits) in logits.chunks_exact(vocab).enumerate() {
+            let best = (0..vocab)
+                .max_by(|&a, &b| logits[a].total_cmp(&logits[b]))
+                .unwrap();
+            out[i].0.push(best as u32);
+            out[i]
+                .1
+                .push(logits[best] - seele_policy::kernels::softmax::log_sum_exp(logits));
+        }
+        for ((trunk, branch), (tokens, _)) in trunks.iter().zip(&mut branches).zip(&out) {
+            rows.push(DecodeRow {
+                trunk,
+                branch,
+                token: *tokens.last().unwrap(),
+            });
+        }
         decoder.decode(&mut rows, &mut hidden);
     }
-    (out, logprobs)
+    for ((tokens, logprobs), (_, n)) in out.iter_mut().zip(prompts) {
+        tokens.truncate(*n);
+        logprobs.truncate(*n);
+    }
+    out
 }
 
 #[test]
@@ -231,10 +261,13 @@ fn check_logits(compute: Compute) {
 #[test]
 fn greedy_continuations_equal_the_reference() {
     each_model(Compute::F32, |name, _, decoder, fixture, _| {
-        for sequence in fixture["sequences"].as_array().unwrap() {
-            let expected = ids(&sequence["greedy_ids"]);
-            let (tokens, logprobs) = greedy(decoder, &ids(&sequence["ids"]), expected.len());
-            assert_eq!(tokens, expected, "{name}");
+        let sequences = fixture["sequences"].as_array().unwrap();
+        let prompts: Vec<(Vec<u32>, usize)> = sequences
+            .iter()
+            .map(|s| (ids(&s["ids"]), ids(&s["greedy_ids"]).len()))
+            .collect();
+        for (sequence, (tokens, logprobs)) in sequences.iter().zip(greedy(decoder, &prompts)) {
+            assert_eq!(tokens, ids(&sequence["greedy_ids"]), "{name}");
             assert_close(
                 &format!("{name} greedy"),
                 &logprobs,
@@ -377,52 +410,76 @@ fn smollm2_gives_the_recorded_numbers() {
         return;
     }
     let model = Model::load(&file).unwrap();
-    let decoder = Decoder::new(&model.config, &model.parameters);
     let cases: Value =
         serde_json::from_str(&std::fs::read_to_string(folder.join("smollm2.json")).unwrap())
             .unwrap();
-    for case in cases["prompts"].as_array().unwrap() {
-        for kind in ["plain", "chat"] {
-            // A prompt holds both kinds, or is one of them.
-            let case = if case[kind].is_object() {
-                &case[kind]
-            } else {
-                case
-            };
-            let prompt = ids(&case["ids"]);
-            let safe = case["greedy_safe_tokens"].as_u64().unwrap() as usize;
-            let (tokens, _) = greedy(&decoder, &prompt, safe);
-            assert_eq!(tokens, ids(&case["greedy_ids"])[..safe]);
-            let continuation = ids(&case["continuation_ids"]);
-            let group = TreeGroup {
-                trunk: &prompt,
-                prompt_tokens: prompt.len(),
-                branches: vec![TreeBranch {
-                    fork: prompt.len(),
-                    tokens: &continuation,
-                }],
-            };
-            let scores = decoder.evaluate(&[group], 1.0);
-            assert_close(
-                "continuation",
-                &scores.logprobs,
-                &numbers(&case["continuation_logprobs"]),
-                5e-4,
-            );
-            let sum: f64 = scores.logprobs.iter().map(|&l| f64::from(l)).sum();
-            assert!((sum - case["continuation_sum_logprob"].as_f64().unwrap()).abs() < 2e-3);
-            let mut trunk = TrunkCache::new(&model.config);
-            decoder.extend_trunk(&mut trunk, &prompt);
-            let mut logits = Vec::new();
-            decoder.logits(trunk.hidden(prompt.len() - 1), &mut logits);
-            let top: Vec<f32> = ids(&case["top5_ids"])
+    // A prompt holds a plain and a chat case, or is one of them.
+    let cases: Vec<&Value> = cases["prompts"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .flat_map(|prompt| {
+            let both: Vec<&Value> = ["plain", "chat"]
                 .iter()
-                .map(|&i| logits[i as usize])
+                .filter_map(|kind| prompt.get(*kind).filter(|case| case.is_object()))
                 .collect();
-            assert_close("top logits", &top, &numbers(&case["top5_logits"]), 1e-3);
-            if !case.get(kind).is_some_and(Value::is_object) {
-                break;
-            }
+            if both.is_empty() { vec![prompt] } else { both }
+        })
+        .collect();
+    // Log-prob, logit and, in float32, the log-prob of a whole continuation.
+    check_smollm2(&model, &cases, Compute::F32, [5e-4, 1e-3], Some(2e-3));
+    check_smollm2(&model, &cases, Compute::Bf16, [0.8, 2.0], None);
+}
+
+fn check_smollm2(
+    model: &Model,
+    cases: &[&Value],
+    compute: Compute,
+    [logprob, logit]: [f64; 2],
+    sum_logprob: Option<f64>,
+) {
+    let options = DecoderOptions {
+        compute,
+        ..DecoderOptions::default()
+    };
+    let decoder = Decoder::with_options(&model.config, &model.parameters, options);
+    if compute == Compute::F32 {
+        let safe = |case: &Value| case["greedy_safe_tokens"].as_u64().unwrap() as usize;
+        let prompts: Vec<(Vec<u32>, usize)> = cases
+            .iter()
+            .map(|case| (ids(&case["ids"]), safe(case)))
+            .collect();
+        for (case, (tokens, _)) in cases.iter().zip(greedy(&decoder, &prompts)) {
+            assert_eq!(tokens, ids(&case["greedy_ids"])[..safe(case)]);
         }
+    }
+    for case in cases {
+        let prompt = ids(&case["ids"]);
+        let continuation = ids(&case["continuation_ids"]);
+        let group = TreeGroup {
+            trunk: &prompt,
+            prompt_tokens: prompt.len(),
+            branches: vec![TreeBranch {
+                fork: prompt.len(),
+                tokens: &continuation,
+            }],
+        };
+        let scores = decoder.evaluate(&[group], 1.0);
+        let expected = numbers(&case["continuation_logprobs"]);
+        assert_close("continuation", &scores.logprobs, &expected, logprob);
+        if let Some(bound) = sum_logprob {
+            let sum: f64 = scores.logprobs.iter().map(|&l| f64::from(l)).sum();
+            let expected = case["continuation_sum_logprob"].as_f64().unwrap();
+            assert!((sum - expected).abs() < bound);
+        }
+        let mut trunk = TrunkCache::new(&model.config);
+        decoder.extend_trunk(&mut trunk, &prompt);
+        let mut logits = Vec::new();
+        decoder.logits(trunk.hidden(prompt.len() - 1), &mut logits);
+        let top: Vec<f32> = ids(&case["top5_ids"])
+            .iter()
+            .map(|&i| logits[i as usize])
+            .collect();
+        assert_close("top logits", &top, &numbers(&case["top5_logits"]), logit);
     }
 }

@@ -4,7 +4,7 @@ use super::Decoder;
 use super::tree::{Rows, Segment};
 use super::weights::{BlockWeights, Linear};
 use crate::kernels::Shared;
-use crate::kernels::attention::{self, Blocks, Sight, Span};
+use crate::kernels::attention::{self, Blocks, Share, Sight, Span};
 use crate::kernels::buffers::Buffer;
 use crate::kernels::elementwise::{
     add_bias, add_bias_backward, add_rows, head_norms, head_norms_backward, rms_norm_backward,
@@ -300,25 +300,52 @@ impl Decoder {
         let heads = self.heads();
         let mut dqkv = Buffer::take(qkv.len());
         let shared = Shared(dqkv.as_mut_ptr());
-        (0..rows.groups.len() * heads.kv_heads)
+        let spans: Vec<Vec<Span>> = rows
+            .groups
+            .iter()
+            .map(|group| {
+                let span = |segment: &Segment| Span {
+                    first: segment.first,
+                    rows: segment.rows,
+                    fork: segment.fork,
+                };
+                group.iter().map(span).collect()
+            })
+            .collect();
+        let shares: Vec<Share> = spans
+            .iter()
+            .enumerate()
+            .flat_map(|(group, spans)| attention::shares(group, spans))
+            .collect();
+        // For each share, the parts of all heads.
+        let mut parts: Vec<Buffer> = (0..shares.len() * heads.kv_heads)
             .into_par_iter()
             .with_max_len(1)
-            .for_each_init(Default::default, |scratch, index| {
-                let (group, kv_head) = (index / heads.kv_heads, index % heads.kv_heads);
-                let spans: Vec<Span> = rows.groups[group]
-                    .iter()
-                    .map(|segment| Span {
-                        first: segment.first,
-                        rows: segment.rows,
-                        fork: segment.fork,
-                    })
-                    .collect();
-                // SAFETY: a task owns the key-value head's columns of its group's rows, and those of
+            .map_init(Default::default, |scratch, index| {
+                let (share, kv_head) = (&shares[index / heads.kv_heads], index % heads.kv_heads);
+                let spans = &spans[share.group];
+                // SAFETY: a task owns the key-value head's columns of its share's rows, and those of
                 // the query heads that read it.
                 unsafe {
-                    attention::backward(heads, kv_head, &spans, qkv, dout, shared, scratch);
+                    attention::share(heads, kv_head, share, spans, qkv, dout, shared, scratch)
                 }
-            });
+            })
+            .collect();
+        let mut rest = parts.drain(..);
+        for shares in shares.chunk_by(|a, b| a.group == b.group) {
+            let mut by_head: Vec<Vec<Buffer>> = (0..heads.kv_heads).map(|_| Vec::new()).collect();
+            for _ in shares {
+                for (head, part) in by_head.iter_mut().zip(rest.by_ref().take(heads.kv_heads)) {
+                    head.push(part);
+                }
+            }
+            let trunk = spans[shares[0].group][0];
+            for (kv_head, parts) in by_head.into_iter().enumerate() {
+                // SAFETY: nothing else runs on these rows any more.
+                unsafe { attention::finish(heads, kv_head, trunk, parts, shared) };
+            }
+        }
+        drop(rest);
         dqkv
     }
 }

@@ -11,7 +11,7 @@
 mod backward;
 mod forward;
 
-pub(crate) use backward::{Span, backward};
+pub(crate) use backward::{Share, Span, finish, share, shares};
 pub(crate) use forward::{BranchQueries, branches, sequence};
 
 use super::buffers::{Aligned, Buffer};
@@ -257,17 +257,7 @@ multiversion! {
     /// The sum of exponentials runs in 16 lanes by place in the whole row, so the bits are those of the
     /// same row held in one part.
     pub(crate) fn softmax_of_parts(first: &mut [f32], second: &mut [f32]) {
-        let largest = [&*first, &*second].into_iter().fold(f32::NEG_INFINITY, |m, part| {
-            let chunks = part.chunks_exact(16);
-            let mut lanes = [m; 16];
-            let rest = chunks.remainder();
-            for chunk in chunks {
-                for (lane, &v) in lanes.iter_mut().zip(chunk) {
-                    *lane = if v > *lane { v } else { *lane };
-                }
-            }
-            lanes.iter().chain(rest).fold(m, |m, &v| if v > m { v } else { m })
-        });
+        let largest = largest_of(second, largest_of(first, f32::NEG_INFINITY));
         let mut sum = [0.0f32; 16];
         let (first_whole, first_rest) = first.as_chunks_mut::<16>();
         add_exponentials(first_whole, largest, &mut sum);
@@ -298,6 +288,23 @@ multiversion! {
             *v *= inverse;
         }
     }
+}
+
+/// The largest of the values and `start`.
+#[inline(always)]
+fn largest_of(values: &[f32], start: f32) -> f32 {
+    let (chunks, rest) = values.as_chunks::<16>();
+    let mut lanes = [start; 16];
+    for chunk in chunks {
+        for (lane, &v) in lanes.iter_mut().zip(chunk) {
+            *lane = if v > *lane { v } else { *lane };
+        }
+    }
+    let mut largest = start;
+    for &v in lanes.iter().chain(rest) {
+        largest = if v > largest { v } else { largest };
+    }
+    largest
 }
 
 /// Replaces each value by its exponential below `largest` and adds it to its lane.

@@ -137,7 +137,13 @@ impl Packed {
     /// Packs matrices `[depth_i, columns]` below each other as they stand.
     pub(crate) fn fill_plain(&mut self, matrices: &[&[f32]]) {
         let columns = self.columns;
-        self.fill_lines(|first, count, lines| join(matrices, columns, first, count, lines));
+        self.fill_lines(|first, count, lines| match matrices {
+            [matrix] => Some(&matrix[first * columns..(first + count) * columns]),
+            _ => {
+                join(matrices, columns, first, count, lines);
+                None
+            }
+        });
     }
 
     /// Packs the transpose of `packed`, in the same number type: turns the weights of a forward product
@@ -147,18 +153,24 @@ impl Packed {
         self.fill_lines(|first, _, lines| {
             lines.reset(PANEL * packed.depth);
             packed.panel_rows(first / PANEL, lines);
+            None
         });
     }
 
-    /// Packs rows: `source(first, count, lines)` makes the `count` rows (at most 32) from `first` on.
-    fn fill_lines(&mut self, source: impl Fn(usize, usize, &mut Buffer) + Sync + Send) {
+    /// Packs rows: `source(first, count, lines)` returns the `count` rows (at most 32) from `first` on, or
+    /// puts them into `lines`.
+    fn fill_lines<'m>(
+        &mut self,
+        source: impl Fn(usize, usize, &mut Buffer) -> Option<&'m [f32]> + Sync + Send,
+    ) {
         let (depth, columns, words, compute) =
             (self.depth, self.columns, self.panel_words(), self.compute);
         let panels = Shared(self.panels.pairs_mut().as_mut_ptr());
         let block = |(lines, pairs): &mut (Buffer, Buffer), block: usize| {
             let first = block * TILE_DEPTH;
             let rows = TILE_DEPTH.min(depth - first);
-            source(first, rows, lines);
+            let found = source(first, rows, lines);
+            let lines = found.unwrap_or(lines);
             if compute == Compute::Bf16 {
                 pairs.reset(16 * columns);
                 bfloat16::pair_rows(lines, columns, rows, columns, pairs.pairs_mut());
@@ -416,19 +428,8 @@ fn tasks(
 
 fn product_floats(left: Left<'_>, rows: usize, b: &Packed, c: &mut [f32], accumulate: bool) {
     let (depth, columns, words) = (b.depth, b.columns, b.panel_words());
-    let transposed;
-    let (a, stride) = match left {
-        Left::Rows(a) => (a, depth),
-        Left::Columns { values, stride, .. } => {
-            let padded = depth.next_multiple_of(16) + 16;
-            transposed = transposed_left(values, stride, [rows, depth], padded);
-            (&*transposed, padded)
-        }
-    };
     let (shared, panels) = (Shared(c.as_mut_ptr()), b.panels.floats());
     let serial = 2 * rows * depth * columns < SERIAL_FLOAT;
-    // Rows this far apart fall on the same few lines of the first-level cache: a task works on a copy.
-    let collides = stride.is_multiple_of(512) && columns > PANEL;
     tasks(
         rows,
         FLOAT_ROWS,
@@ -438,23 +439,15 @@ fn product_floats(left: Left<'_>, rows: usize, b: &Packed, c: &mut [f32], accumu
             let mut copy = Buffer::default();
             for first_k in (0..depth).step_by(FLOAT_DEPTH) {
                 let k = FLOAT_DEPTH.min(depth - first_k);
-                let mut left = &a[first_row * stride + first_k..];
-                let mut left_stride = stride;
-                if collides {
-                    left_stride = FLOAT_DEPTH + 16;
-                    copy.reset(rows * left_stride);
-                    for (i, line) in copy.chunks_exact_mut(left_stride).enumerate() {
-                        line[..k].copy_from_slice(&left[i * stride..][..k]);
-                    }
-                    left = &copy;
-                }
+                let (a, a_strides) =
+                    left_block(left, depth, [first_row, rows], [first_k, k], &mut copy);
                 for panel in first_panel..first_panel + count {
                     let block = &panels[panel * words + first_k * PANEL..];
                     // SAFETY: tasks own disjoint tiles of C; sizes were checked by `product`.
                     unsafe {
                         Tile {
-                            a: left.as_ptr(),
-                            a_strides: [left_stride, 1],
+                            a: a.as_ptr(),
+                            a_strides,
                             b: block.as_ptr(),
                             b_stride: PANEL,
                             c: shared.at(first_row * columns + panel * PANEL),
@@ -474,44 +467,40 @@ fn product_floats(left: Left<'_>, rows: usize, b: &Packed, c: &mut [f32], accumu
     );
 }
 
-/// `[rows, depth]` from columns; rows of the result are `padded` apart.
-fn transposed_left(
-    values: &[f32],
-    stride: usize,
-    [rows, depth]: [usize; 2],
-    padded: usize,
-) -> Buffer {
-    const BLOCK: usize = 32;
-    let mut out = Buffer::take(rows * padded);
-    let len = out.len();
-    let shared = Shared(out.as_mut_ptr());
-    each(
-        depth.div_ceil(BLOCK),
-        len,
-        || (),
-        |(), block| {
-            let first = block * BLOCK;
-            let count = BLOCK.min(depth - first);
-            // Row by row of 16 outputs, so that tasks never hold overlapping slices.
-            for row in (0..rows).step_by(16) {
-                let height = 16.min(rows - row);
-                let mut tile = [0.0; 16 * BLOCK];
-                transpose_floats(
-                    &values[first * stride + row..],
-                    stride,
-                    [count, height],
-                    &mut tile,
-                    BLOCK,
-                );
-                for (i, line) in tile.chunks_exact(BLOCK).take(height).enumerate() {
-                    // SAFETY: each task writes its own columns of each row.
-                    let to = unsafe { shared.slice((row + i) * padded + first, count) };
-                    to.copy_from_slice(&line[..count]);
-                }
+/// Rows `first_row..` and depth `first_k..` of the left factor, and its strides: in place, or in `copy`
+/// where lines in place would fall on the same few lines of the first-level cache.
+fn left_block<'a>(
+    left: Left<'a>,
+    depth: usize,
+    [first_row, rows]: [usize; 2],
+    [first_k, k]: [usize; 2],
+    copy: &'a mut Buffer,
+) -> (&'a [f32], [usize; 2]) {
+    let mut copied = |lines: usize, width: usize, from: &[f32], stride: usize| {
+        // An odd number of cache lines.
+        let padded = (width.div_ceil(16) | 1) * 16;
+        copy.reset(lines * padded);
+        for (i, line) in copy.chunks_exact_mut(padded).enumerate() {
+            line[..width].copy_from_slice(&from[i * stride..][..width]);
+        }
+        padded
+    };
+    match left {
+        Left::Rows(a) => {
+            let a = &a[first_row * depth + first_k..];
+            if depth.is_multiple_of(512) {
+                let stride = copied(rows, k, a, depth);
+                (copy, [stride, 1])
+            } else {
+                (a, [depth, 1])
             }
-        },
-    );
-    out
+        }
+        Left::Columns { values, stride, .. } => {
+            let values = &values[first_k * stride + first_row..];
+            let stride = copied(k, rows, values, stride);
+            (copy, [1, stride])
+        }
+    }
 }
 
 fn product_pairs(left: Left<'_>, rows: usize, b: &Packed, c: &mut [f32], accumulate: bool) {

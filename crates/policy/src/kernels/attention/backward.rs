@@ -2,9 +2,10 @@
 
 use super::{BLOCK, Blocks, Heads, Sight, Weights, gather, mix, pack_across, pack_along, scores};
 use crate::kernels::buffers::Buffer;
-use crate::kernels::elementwise::dot;
+use crate::kernels::elementwise::{add, dot};
 use crate::kernels::matmul::float32::Tile;
 use crate::kernels::{Shared, multiversion};
+use std::ops::Range;
 
 /// Rows of a sequence: the first and their number, and the trunk positions they see.
 #[derive(Clone, Copy)]
@@ -101,57 +102,71 @@ impl Sequence {
             }
         }
     }
-
-    /// Writes the gradients to the rows' columns of keys and values.
-    ///
-    /// # Safety
-    /// The rows lie in the buffer, and the calling task alone touches the head's columns of them.
-    unsafe fn write(&self, heads: Heads, kv_head: usize, count: usize, rows: Shared<f32>) {
-        let (stride, width) = (heads.row_width(), heads.width);
-        let [_, key, value] = heads.offsets(kv_head);
-        for i in 0..count {
-            for (part, column) in [key, value].into_iter().enumerate() {
-                let at = (2 * (i / BLOCK) + part) * BLOCK * width + i % BLOCK * width;
-                // SAFETY: the caller's promise.
-                let out = unsafe { rows.slice(i * stride + column, width) };
-                out.copy_from_slice(&self.gradients[at..at + width]);
-            }
-        }
-    }
 }
 
-/// Gradients by queries, keys and values of one group, for one key-value head: `spans` are the group's
-/// sequences, trunk first; `rows` and `drows` are q, k and v and their gradients (`[.., row_width]`),
-/// `dout` is the gradient of the output (`[.., query_width]`). Overwrites the head's columns of the
-/// group's rows in `drows`.
+/// Rows of branches whose shares of their trunk's gradient are summed before they join those of other
+/// branches: part of the order of the sum, whatever the number of threads.
+const ROWS_PER_SHARE: usize = 1024;
+
+/// Sequences of a group that one task handles: a range of its spans, the first of which is the trunk.
+#[derive(Clone, Debug)]
+pub(crate) struct Share {
+    pub(crate) group: usize,
+    spans: Range<usize>,
+}
+
+/// Cuts a group's spans into shares of about as many rows.
+pub(crate) fn shares(group: usize, spans: &[Span]) -> Vec<Share> {
+    let mut shares = Vec::new();
+    let (mut first, mut rows) = (0, 0);
+    for (i, span) in spans.iter().enumerate() {
+        rows += span.rows;
+        if rows >= ROWS_PER_SHARE || i + 1 == spans.len() {
+            shares.push(Share {
+                group,
+                spans: first..i + 1,
+            });
+            (first, rows) = (i + 1, 0);
+        }
+    }
+    shares
+}
+
+/// Gradients by queries, keys and values of a share of a group, for one key-value head: `spans` are the
+/// group's sequences, trunk first; `rows` and `drows` are q, k and v and their gradients
+/// (`[.., row_width]`), `dout` is the gradient of the output (`[.., query_width]`). Overwrites the head's
+/// columns of the share's rows in `drows`, but for keys and values of the trunk: the share's part of
+/// those is returned, for [`finish`].
 ///
 /// # Safety
 /// The spans lie in the buffers, and the calling task alone touches the head's columns of their rows.
-pub(crate) unsafe fn backward(
+#[expect(
+    clippy::too_many_arguments,
+    reason = "what attention saw, and where to"
+)]
+pub(crate) unsafe fn share(
     heads: Heads,
     kv_head: usize,
+    share: &Share,
     spans: &[Span],
     rows: &[f32],
     dout: &[f32],
     drows: Shared<f32>,
     scratch: &mut Scratch,
-) {
-    let Some((&trunk, branches)) = spans.split_first() else {
-        return;
-    };
+) -> Buffer {
+    let trunk = spans[0];
     let stride = heads.row_width();
     scratch
         .trunk
         .pack(heads, kv_head, &rows[trunk.first * stride..], trunk.rows);
-    for &span in branches.iter().chain([&trunk]) {
-        let alone = span.first == trunk.first;
+    for index in share.spans.clone() {
+        let (span, alone) = (spans[index], index == 0);
         if span.rows == 0 {
             continue;
         }
         if !alone {
-            scratch
-                .branch
-                .pack(heads, kv_head, &rows[span.first * stride..], span.rows);
+            let rows = &rows[span.first * stride..];
+            scratch.branch.pack(heads, kv_head, rows, span.rows);
         }
         for first in (0..span.rows).step_by(heads.rows_per_task()) {
             let count = heads.rows_per_task().min(span.rows - first);
@@ -166,15 +181,49 @@ pub(crate) unsafe fn backward(
                 }
             }
         }
-        let done = if alone {
-            &scratch.trunk
-        } else {
-            &scratch.branch
-        };
-        // SAFETY: the caller's promise.
-        unsafe {
-            let at = Shared(drows.at(span.first * stride));
-            done.write(heads, kv_head, span.rows, at);
+        if !alone {
+            let gradients = &scratch.branch.gradients;
+            // SAFETY: the caller's promise.
+            unsafe { write(heads, kv_head, span, gradients, drows) };
+        }
+    }
+    std::mem::take(&mut scratch.trunk.gradients)
+}
+
+/// Sums what the shares of one group returned, in their order, and writes the trunk's gradients.
+///
+/// # Safety
+/// As [`share`], for the trunk's rows.
+pub(crate) unsafe fn finish(
+    heads: Heads,
+    kv_head: usize,
+    trunk: Span,
+    mut parts: Vec<Buffer>,
+    drows: Shared<f32>,
+) {
+    let Some((sum, rest)) = parts.split_first_mut() else {
+        return;
+    };
+    for part in rest {
+        add(sum, part);
+    }
+    // SAFETY: the caller's promise.
+    unsafe { write(heads, kv_head, trunk, sum, drows) };
+}
+
+/// Writes blocks of gradients to a span's columns of keys and values.
+///
+/// # Safety
+/// The rows lie in the buffer, and the calling task alone touches the head's columns of them.
+unsafe fn write(heads: Heads, kv_head: usize, span: Span, gradients: &[f32], drows: Shared<f32>) {
+    let (stride, width) = (heads.row_width(), heads.width);
+    let [_, key, value] = heads.offsets(kv_head);
+    for i in 0..span.rows {
+        for (part, column) in [key, value].into_iter().enumerate() {
+            let at = (2 * (i / BLOCK) + part) * BLOCK * width + i % BLOCK * width;
+            // SAFETY: the caller's promise.
+            let out = unsafe { drows.slice((span.first + i) * stride + column, width) };
+            out.copy_from_slice(&gradients[at..at + width]);
         }
     }
 }
