@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Learning-rate schedule (`[learning-rate]`).
+/// Learning-rate schedule (`[learning_rate]`).
 ///
 /// With `W` warm-up steps and `T` optimiser steps in the run, step `s` (from 0) uses
 ///
@@ -23,13 +23,13 @@ use serde::{Deserialize, Serialize};
 /// assert!((schedule.learning_rate(54, 104) - 5e-6).abs() < 1e-18);
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 pub struct LearningRateConfig {
     /// Highest learning rate, above 0. Default 1e-6.
     pub peak: f64,
     /// Optimiser steps of linear warm-up. Default 0.
     pub warmup_steps: u64,
-    /// Warm-up as a share of the run's optimiser steps, in [0, 1), rounded up; only with `warmup-steps = 0`.
+    /// Warm-up as a share of the run's optimiser steps, in [0, 1), rounded up; only with `warmup_steps = 0`.
     /// Default 0.
     pub warmup_share: f64,
     /// Course after the warm-up. Default `constant`.
@@ -66,7 +66,7 @@ pub enum Decay {
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[error("`{key}` is {value}, it must be {range}")]
 pub struct LearningRateError {
-    /// Key inside `[learning-rate]`.
+    /// Key inside `[learning_rate]`.
     pub key: &'static str,
     /// What was given.
     pub value: f64,
@@ -82,24 +82,24 @@ impl LearningRateConfig {
     pub fn validate(&self) -> Result<(), LearningRateError> {
         let refuse = |key, value, range| Err(LearningRateError { key, value, range });
         if !(self.peak.is_finite() && self.peak > 0.0) {
-            return refuse("learning-rate.peak", self.peak, "a finite number above 0");
+            return refuse("learning_rate.peak", self.peak, "a finite number above 0");
         }
         if !(0.0..1.0).contains(&self.warmup_share) {
             return refuse(
-                "learning-rate.warmup-share",
+                "learning_rate.warmup_share",
                 self.warmup_share,
                 "at least 0 and below 1",
             );
         }
         if self.warmup_steps > 0 && self.warmup_share > 0.0 {
             return refuse(
-                "learning-rate.warmup-share",
+                "learning_rate.warmup_share",
                 self.warmup_share,
-                "0 when `learning-rate.warmup-steps` is given; keep one of them",
+                "0 when `learning_rate.warmup_steps` is given; keep one of them",
             );
         }
         if !(0.0..=1.0).contains(&self.min_ratio) {
-            return refuse("learning-rate.min-ratio", self.min_ratio, "between 0 and 1");
+            return refuse("learning_rate.min_ratio", self.min_ratio, "between 0 and 1");
         }
         Ok(())
     }
@@ -204,14 +204,14 @@ mod tests {
                     min_ratio: 1.5,
                     ..Default::default()
                 },
-                "min-ratio",
+                "min_ratio",
             ),
             (
                 LearningRateConfig {
                     warmup_share: f64::NAN,
                     ..Default::default()
                 },
-                "warmup-share",
+                "warmup_share",
             ),
             (
                 LearningRateConfig {
@@ -219,7 +219,7 @@ mod tests {
                     warmup_share: 0.1,
                     ..Default::default()
                 },
-                "warmup-share",
+                "warmup_share",
             ),
         ] {
             assert!(config.validate().unwrap_err().key.ends_with(key));

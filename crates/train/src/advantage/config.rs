@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// How rewards become advantages (`[advantage]`).
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 pub struct AdvantageConfig {
     /// Estimator. Default `dr-grpo`.
     pub kind: AdvantageKind,

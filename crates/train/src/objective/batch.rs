@@ -15,7 +15,7 @@ pub struct Trunk {
     /// Solution tokens on the trunk, EOS included where it is trained; 0 without a solution.
     pub solution_tokens: usize,
     /// Log-probs of solution tokens under the policy that sampled; at least as many as the longest hint, and
-    /// only with `policy-loss.on-hint` and `prefix-old = "sampling"` (or a KL reward on all tokens).
+    /// only with `policy_loss.on_hint` and `prefix_old = "sampling"` (or a KL reward on all tokens).
     pub old_logprobs: Vec<f64>,
     /// The same under the reference policy; only with a KL on all tokens.
     pub ref_logprobs: Vec<f64>,
@@ -24,7 +24,7 @@ pub struct Trunk {
 }
 
 /// What the hint tokens in front of a sequence are for. The configuration says what is switched on
-/// (`imitation`, `policy-loss.on-hint`); the role says which of it concerns this sequence.
+/// (`imitation`, `policy_loss.on_hint`); the role says which of it concerns this sequence.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum HintRole {
     /// Whatever the configuration switches on for hints.

@@ -19,7 +19,7 @@ use crate::advantage::AdvantageConfig;
 ///
 /// The default is clipped Dr.GRPO without KL, imitation or entropy terms.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 pub struct ObjectiveConfig {
     /// Rewards to advantages.
     pub advantage: AdvantageConfig,
@@ -41,13 +41,13 @@ pub struct ObjectiveConfig {
     pub dynamic_sampling: DynamicSamplingConfig,
 }
 
-/// Policy-gradient term (`[policy-loss]`).
+/// Policy-gradient term (`[policy_loss]`).
 ///
 /// With `w = exp(clamp(log pi - log pi_old))` and advantage `A`, a token costs
 /// `-min(w A, clip(w, 1 - clip-low, 1 + clip-high) A)`. A trace token costs `-A f(pi)` instead: no old
 /// log-prob, no clip.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 pub struct PolicyLossConfig {
     /// What the ratio `w` belongs to. Default `clip`.
     pub kind: PolicyLossKind,
@@ -67,9 +67,9 @@ pub struct PolicyLossConfig {
     pub prefix_old: PrefixOld,
     /// Weight `f` of a trace token's probability. Default `identity`.
     pub trace_shape: TraceShape,
-    /// Constant of `trace-shape = "ratio"`, a probability above 0. Default 0.1 (LUFFY).
+    /// Constant of `trace_shape = "ratio"`, a probability above 0. Default 0.1 (LUFFY).
     pub shape_gamma: f64,
-    /// Exponent of `trace-shape = "power"`, above 0. Default 0.5.
+    /// Exponent of `trace_shape = "power"`, above 0. Default 0.5.
     pub shape_power: f64,
 }
 
@@ -133,7 +133,7 @@ pub enum TraceShape {
 ///
 /// Counts belong to the whole update batch, over all micro-batches and data-parallel ranks.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 pub struct AggregationConfig {
     /// Normaliser. Default `sum-const`.
     pub mode: AggregationMode,
@@ -183,7 +183,7 @@ pub enum EmptySequences {
 
 /// Distance from the reference policy (`[kl]`), with `d = log pi - log pi_ref` a token.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 pub struct KlConfig {
     /// Coefficient, at least 0. 0 switches the term off: no reference log-probs are needed. Default 0.
     pub coef: f64,
@@ -254,7 +254,7 @@ pub enum KlPlacement {
 
 /// Supervised term on the reference solution (`[imitation]`).
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 pub struct ImitationConfig {
     /// Coefficient, at least 0; 0 switches the term off. Default 0.
     pub coef: f64,
@@ -320,7 +320,7 @@ pub enum WhichHint {
 
 /// Entropy bonus (`[entropy]`): `-coef * entropy` over generated tokens, full-vocabulary entropy in nats.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 pub struct EntropyConfig {
     /// Coefficient; 0 switches it off. Default 0.
     pub coef: f64,
@@ -337,10 +337,10 @@ impl Default for EntropyConfig {
     }
 }
 
-/// Prefix-RFT's entropy filter (`[entropy-filter]`): of the prefix tokens the `floor(drop * count)` with the
+/// Prefix-RFT's entropy filter (`[entropy_filter]`): of the prefix tokens the `floor(drop * count)` with the
 /// lowest current entropy get advantage 0. Of equal entropies the earlier token is dropped first.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 pub struct EntropyFilterConfig {
     /// Share of prefix tokens dropped, in [0, 1]. 0 switches the filter off. Default 0 (Prefix-RFT: 0.8).
     pub drop: f64,
@@ -369,7 +369,7 @@ pub enum EntropyFilterScope {
 
 /// Over-long rollouts (`[overlong]`, DAPO).
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 pub struct OverlongConfig {
     /// Length of the zone in front of the longest response where the penalty grows, in tokens, or `"off"`:
     /// `min(0, -(length - (longest - buffer)) / buffer * factor)` is added to the reward. Default off
@@ -392,10 +392,10 @@ impl Default for OverlongConfig {
     }
 }
 
-/// Dynamic sampling (`[dynamic-sampling]`, DAPO): problems whose rollouts are all right or all wrong are
+/// Dynamic sampling (`[dynamic_sampling]`, DAPO): problems whose rollouts are all right or all wrong are
 /// replaced by others until the batch is full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 pub struct DynamicSamplingConfig {
     /// Drop problems with uniform correctness. Default false.
     pub drop_uniform: bool,

@@ -62,7 +62,7 @@ pub enum ObjectiveError {
     },
     /// A sequence-level policy loss met an off-policy trace.
     #[error(
-        "trunk {trunk}, branch {branch} is an off-policy trace, for which `policy-loss.kind` with one ratio a sequence is not defined; use `clip` or `advantage.traces = \"apart\"`"
+        "trunk {trunk}, branch {branch} is an off-policy trace, for which `policy_loss.kind` with one ratio a sequence is not defined; use `clip` or `advantage.traces = \"apart\"`"
     )]
     TraceWithSequenceRatio {
         /// Trunk, in batch order.

@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 /// A threshold that can be absent: a number, or the word `"off"`.
 ///
 /// TOML has no null, so an overlay could not take a threshold back that a preset sets. Here it writes
-/// `dual-clip = "off"`, and the resolved recipe shows `"off"` instead of leaving the key out.
+/// `dual_clip = "off"`, and the resolved recipe shows `"off"` instead of leaving the key out.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Limit {
     /// No threshold.

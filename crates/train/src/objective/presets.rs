@@ -1,7 +1,7 @@
 //! Published methods by name: the objective part.
 //!
 //! A preset holds what its source prints. Where the sources leave a value open, the comment says what was
-//! chosen. `aggregation.l-max` stays open in all of them: it is the recipe's longest response.
+//! chosen. `aggregation.l_max` stays open in all of them: it is the recipe's longest response.
 
 use super::ObjectiveError;
 use super::config::{
@@ -310,7 +310,7 @@ mod tests {
 
     #[test]
     fn a_threshold_of_a_preset_can_be_taken_back() {
-        let text = "[policy-loss]\ndual-clip = \"off\"\n[kl]\nkind = \"k3+\"\nwhere = \"all\"\n";
+        let text = "[policy_loss]\ndual_clip = \"off\"\n[kl]\nkind = \"k3+\"\nwhere = \"all\"\n";
         let config: ObjectiveConfig = toml::from_str(text).unwrap();
         assert_eq!(config.policy_loss.dual_clip, Limit::Off);
         assert_eq!(config.kl.kind, KlKind::K3Plus);
@@ -319,7 +319,7 @@ mod tests {
     #[test]
     fn an_unknown_key_is_refused() {
         let error =
-            toml::from_str::<ObjectiveConfig>("[policy-loss]\nclip-hihg = 0.28\n").unwrap_err();
-        assert!(error.to_string().contains("clip-hihg"), "{error}");
+            toml::from_str::<ObjectiveConfig>("[policy_loss]\nclip_hihg = 0.28\n").unwrap_err();
+        assert!(error.to_string().contains("clip_hihg"), "{error}");
     }
 }

@@ -19,7 +19,7 @@ impl AggregationMode {
 }
 
 impl ObjectiveConfig {
-    /// Fills `aggregation.l-max` from the recipe's longest response where the recipe left it out.
+    /// Fills `aggregation.l_max` from the recipe's longest response where the recipe left it out.
     pub fn with_longest_response(mut self, tokens: usize) -> Self {
         self.aggregation.l_max.get_or_insert(tokens);
         self
@@ -64,7 +64,7 @@ impl ObjectiveConfig {
     fn validate_advantage(&self) -> Result<(), ObjectiveError> {
         let advantage = &self.advantage;
         at_least("advantage.eps", advantage.eps, 0.0)?;
-        at_least("advantage.trace-weight", advantage.trace_weight, 0.0)?;
+        at_least("advantage.trace_weight", advantage.trace_weight, 0.0)?;
         if (advantage.kind.splits_prefix() || advantage.kind == AdvantageKind::Hybrid)
             && advantage.scope == AdvantageScope::Round
         {
@@ -80,33 +80,33 @@ impl ObjectiveConfig {
     fn validate_policy(&self) -> Result<(), ObjectiveError> {
         let policy = &self.policy_loss;
         if let Some(low) = policy.clip_low.value() {
-            within("policy-loss.clip-low", low, 0.0, 1.0)?;
+            within("policy_loss.clip_low", low, 0.0, 1.0)?;
         }
         if let Some(high) = policy.clip_high.value() {
-            at_least("policy-loss.clip-high", high, 0.0)?;
+            at_least("policy_loss.clip_high", high, 0.0)?;
         }
         if let Some(cap) = policy.dual_clip.value() {
-            above("policy-loss.dual-clip", cap, 1.0)?;
+            above("policy_loss.dual_clip", cap, 1.0)?;
         }
         if let Some(clamp) = policy.log_ratio_clamp.value() {
-            above("policy-loss.log-ratio-clamp", clamp, 0.0)?;
+            above("policy_loss.log_ratio_clamp", clamp, 0.0)?;
         }
-        above("policy-loss.shape-gamma", policy.shape_gamma, 0.0)?;
-        above("policy-loss.shape-power", policy.shape_power, 0.0)?;
+        above("policy_loss.shape_gamma", policy.shape_gamma, 0.0)?;
+        above("policy_loss.shape_power", policy.shape_power, 0.0)?;
 
         if self.has_sequence_ratio() {
             if !self.aggregation.mode.is_sequence_mean() {
                 return Err(refuse(
                     "aggregation.mode",
                     "must be `seq-mean-token-mean` or `seq-mean-token-sum` with one ratio a sequence \
-                     (`policy-loss.kind` `gspo` or `sequence-ratio`): each sequence has one value, and the \
+                     (`policy_loss.kind` `gspo` or `sequence-ratio`): each sequence has one value, and the \
                      term is its mean",
                 ));
             }
             if policy.on_hint {
                 return Err(refuse(
-                    "policy-loss.on-hint",
-                    "needs `policy-loss.kind = \"clip\"`: a hint has no ratio of its own in a ratio over the \
+                    "policy_loss.on_hint",
+                    "needs `policy_loss.kind = \"clip\"`: a hint has no ratio of its own in a ratio over the \
                      sequence",
                 ));
             }
@@ -129,11 +129,11 @@ impl ObjectiveConfig {
             .any(|(active, mode)| *active && mode.needs_l_max());
         match self.aggregation.l_max {
             Some(0) => Err(refuse(
-                "aggregation.l-max",
+                "aggregation.l_max",
                 "is 0 tokens; give the longest response of the run",
             )),
             None if needs => Err(refuse(
-                "aggregation.l-max",
+                "aggregation.l_max",
                 "is missing; `sum-const` and `sum-over-len` divide by it, give the longest response of the \
                  run in tokens",
             )),
@@ -151,7 +151,7 @@ impl ObjectiveConfig {
                 "a finite number",
             ));
         }
-        within("entropy-filter.drop", self.entropy_filter.drop, 0.0, 1.0)?;
+        within("entropy_filter.drop", self.entropy_filter.drop, 0.0, 1.0)?;
         if self.kl.placement == KlPlacement::Reward && self.kl.mode.is_some() {
             return Err(refuse(
                 "kl.mode",
@@ -168,8 +168,8 @@ impl ObjectiveConfig {
         }
         if self.entropy_filter.drop > 0.0 && !self.policy_loss.on_hint {
             return Err(refuse(
-                "entropy-filter.drop",
-                "has no effect without `policy-loss.on-hint = true`: prefix tokens carry no advantage then",
+                "entropy_filter.drop",
+                "has no effect without `policy_loss.on_hint = true`: prefix tokens carry no advantage then",
             ));
         }
         Ok(())
@@ -182,7 +182,7 @@ impl ObjectiveConfig {
         at_least("overlong.factor", self.overlong.factor, 0.0)?;
         if self.dynamic_sampling.max_rollout_batches == 0 {
             return Err(refuse(
-                "dynamic-sampling.max-rollout-batches",
+                "dynamic_sampling.max_rollout_batches",
                 "is 0; at least one rollout batch is needed",
             ));
         }

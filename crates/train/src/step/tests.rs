@@ -170,6 +170,33 @@ fn decoding_goes_on_while_verdicts_are_awaited() {
 }
 
 #[test]
+fn waiting_for_verdicts_is_a_phase_of_its_own() {
+    struct Phases(Vec<Phase>);
+    impl Observer for Phases {
+        fn phase(&mut self, _: usize, phase: Phase) {
+            self.0.push(phase);
+        }
+    }
+    let bench = Bench::new(&["hint.rounds=2", "threads=1"]);
+    let slow = Drawn {
+        delay: Duration::from_millis(5),
+        ..PLAIN
+    };
+    let mut phases = Phases(Vec::new());
+    bench.run(&slow).step(1, &mut phases).unwrap();
+    let first = Phase::Round {
+        round: 1,
+        rounds: 2,
+    };
+    assert_eq!(phases.0[0], first);
+    assert!(phases.0.contains(&Phase::Reward));
+    assert_eq!(
+        phases.0[phases.0.len() - 2..],
+        [Phase::LogProbs, Phase::Update]
+    );
+}
+
+#[test]
 fn dynamic_sampling_refills_until_the_step_is_full_and_cuts_it_to_size() {
     let reward = Drawn {
         varies: |problem| draw(problem).uniform() < 0.5,
