@@ -16,6 +16,7 @@ use crate::step::Run;
 use crate::supervised::Supervised;
 use crate::watch::Watch;
 use seele_random::Key;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -210,6 +211,7 @@ impl<'a> Session<'a> {
             for warning in watch.look(&metrics) {
                 observer.warning(step, &warning);
             }
+            let ends = reaches(&metrics.eval, &recipe.eval.stop_at);
             self.last = Some(metrics);
             let updates = self.state.skipped_in_a_row;
             if updates >= recipe.optimizer.max_skipped_updates {
@@ -219,6 +221,9 @@ impl<'a> Session<'a> {
                     updates,
                     checkpoint,
                 });
+            }
+            if ends {
+                break;
             }
             if self.is_due(recipe.save.every_steps, step) && step < recipe.steps {
                 self.save(observer)?;
@@ -281,4 +286,15 @@ impl<'a> Session<'a> {
     fn is_due(&self, every: Option<usize>, step: usize) -> bool {
         every.is_some_and(|every| step.is_multiple_of(every))
     }
+}
+
+/// Whether an evaluation finds every set of `goals` at its accuracy.
+fn reaches(results: &[EvalAccuracy], goals: &BTreeMap<String, f64>) -> bool {
+    let accuracy = |name: &str| {
+        let result = results.iter().find(|result| result.name == name);
+        result.map(|result| result.accuracy)
+    };
+    let reached =
+        |(name, goal): (&String, &f64)| accuracy(name).is_some_and(|value| value >= *goal);
+    !goals.is_empty() && goals.iter().all(reached)
 }

@@ -188,3 +188,28 @@ fn the_number_of_threads_is_the_recipe_s() {
         assert_eq!(seen.0, threads);
     }
 }
+
+#[test]
+fn a_run_ends_early_where_its_held_out_sets_are_good_enough() {
+    let steps = |overrides: &[&str]| {
+        let folder = tempfile::tempdir().unwrap();
+        let all = [&["steps=3", "eval.every_steps=1"], overrides].concat();
+        let rows = train(folder.path(), &all);
+        assert!(folder.path().join("model").is_dir());
+        // The first line is the evaluation before training.
+        rows.len() - 1
+    };
+    assert_eq!(steps(&["eval.stop_at.easy=0.0"]), 1);
+    assert_eq!(steps(&["eval.stop_at.easy=1.0"]), 3);
+
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("recipe.toml");
+    std::fs::write(&file, RECIPE).unwrap();
+    for (setting, message) in [
+        ("eval.stop_at.hard=0.5", "there is no set `hard`"),
+        ("eval.stop_at.easy=50", "expected 0 to 1"),
+    ] {
+        let error = Recipe::load(&file, &[setting.into()]).unwrap_err();
+        assert!(error.to_string().contains(message), "{error}");
+    }
+}

@@ -128,7 +128,24 @@ impl Checks<'_> {
             .max_new_tokens
             .get_or_insert(rollout.max_new_tokens);
         self.at_least_one(eval_tokens, "eval.max_new_tokens")?;
+        self.stop_at(recipe)?;
         self.save(recipe)
+    }
+
+    fn stop_at(&self, recipe: &Written) -> Result<(), RecipeError> {
+        let sets = &recipe.eval.sets.0;
+        for (name, accuracy) in &recipe.eval.stop_at {
+            let key = format!("eval.stop_at.{name}");
+            if !sets.iter().any(|(set, _)| set == name) {
+                let problem =
+                    format!("there is no set `{name}`; describe it in [eval.sets.{name}]");
+                return Err(self.bad(&key, problem));
+            }
+            if !(0.0..=1.0).contains(accuracy) {
+                return Err(self.bad(&key, format!("expected 0 to 1, found {accuracy}")));
+            }
+        }
+        Ok(())
     }
 
     fn save(&self, recipe: &Written) -> Result<(), RecipeError> {

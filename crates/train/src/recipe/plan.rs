@@ -15,6 +15,7 @@ use seele_data::arithmetic::{ArithmeticConfig, Split};
 use seele_data::{Layout, PromptTemplate};
 use seele_hint::HintConfig;
 use seele_verify::reward::{RewardConfig, RewardKind};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// A resolved recipe. Made by [`Recipe::load`]; everything in it has been checked, but files are only
@@ -165,6 +166,9 @@ pub struct SftPlan {
 pub struct EvalPlan {
     /// Evaluate every so many steps besides before the first and after the last.
     pub every_steps: Option<usize>,
+    /// The run ends before its last step once an evaluation finds every set named here at its accuracy,
+    /// `0..=1`, or above. Empty: it never does.
+    pub stop_at: BTreeMap<String, f64>,
     /// Longest completion, tokens.
     pub max_new_tokens: usize,
     /// The sets, in the order they were written.
@@ -253,6 +257,7 @@ impl Recipe {
             },
             eval: EvalPlan {
                 every_steps: resolved.eval.every_steps,
+                stop_at: resolved.eval.stop_at.clone(),
                 max_new_tokens: resolved
                     .eval
                     .max_new_tokens

@@ -12,6 +12,7 @@ use seele_data::arithmetic::ArithmeticConfig;
 use seele_hint::HintConfig;
 use seele_verify::reward::RewardConfig;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 /// The top level of a recipe file.
@@ -198,6 +199,8 @@ fn one() -> usize {
 pub(crate) struct EvalSection {
     /// Evaluate every so many steps; default: before the first and after the last only.
     pub(crate) every_steps: Option<usize>,
+    /// End the run once every set named here has reached its accuracy.
+    pub(crate) stop_at: BTreeMap<String, f64>,
     /// Default: as in training.
     pub(crate) max_new_tokens: Option<usize>,
     pub(crate) sets: NamedSets,

@@ -1,0 +1,88 @@
+//! A reward written in Python, through a training run: what goes wrong in it stays a number.
+#![expect(clippy::unwrap_used, reason = "a test may stop where its set-up fails")]
+
+use assert_cmd::Command;
+use serde_json::Value;
+use std::fs;
+
+/// Rewards short responses; hangs once and crashes once, whichever process is asked first.
+const PROGRAM: &str = r#"
+import json, os, sys, time
+
+def first(name):
+    try:
+        os.close(os.open(name, os.O_CREAT | os.O_EXCL))
+        return True
+    except FileExistsError:
+        return False
+
+for line in sys.stdin:
+    request = json.loads(line)
+    assert {"id", "problem", "response", "ground_truth"} <= request.keys()
+    if first("hung"):
+        time.sleep(3600)
+    if first("crashed"):
+        sys.exit(3)
+    score = 1.0 if len(request["response"]) < 12 else 0.0
+    print(json.dumps({"id": request["id"], "score": score, "detail": "short"}), flush=True)
+"#;
+
+const RECIPE: &str = r#"
+method = "grpo"
+steps = 3
+[model.new]
+hidden_size = 16
+layers = 1
+heads = 2
+intermediate_size = 32
+max_position_embeddings = 64
+[data]
+template = "bare"
+arithmetic = { operations = { min = 1, max = 2 }, count = 20 }
+[rollout]
+problems_per_step = 4
+rollouts_per_problem = 4
+max_new_tokens = 16
+[reward]
+kind = "command"
+[reward.command]
+command = ["python3", "reward.py"]
+processes = 2
+timeout_secs = 2.0
+start_timeout_secs = 20.0
+"#;
+
+#[test]
+fn a_run_outlives_a_reward_program_that_hangs_and_crashes() {
+    let python = std::process::Command::new("python3")
+        .arg("--version")
+        .output();
+    if python.is_err() {
+        eprintln!("skipped: python3 is not there");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("reward.py"), PROGRAM).unwrap();
+    fs::write(folder.path().join("r.toml"), RECIPE).unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_seele"))
+        .current_dir(folder.path())
+        .args(["train", "r.toml", "--out", "run"])
+        .output()
+        .unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{stderr}");
+
+    let metrics = fs::read_to_string(folder.path().join("run/metrics.jsonl")).unwrap();
+    let steps: Vec<Value> = metrics
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(steps.len(), 3, "{metrics}");
+    let total = |key: &str| {
+        let values = steps.iter().filter_map(|step| step[key].as_u64());
+        values.sum::<u64>()
+    };
+    assert_eq!(total("reward/failures/command_timeouts"), 1, "{metrics}");
+    assert_eq!(total("reward/failures/command_crashes"), 1, "{metrics}");
+    assert_eq!(total("reward/missing"), 2, "{metrics}");
+}
