@@ -93,7 +93,7 @@ fn sequences(case: &Value) -> Vec<Sequence> {
     list.iter().map(read).collect()
 }
 
-/// A section in the spelling of recipes: words joined by `-`, and `"off"` for an absent threshold.
+/// A section in the spelling of recipes: words of a choice joined by `-`, `"off"` for an absent threshold.
 fn section<T: serde::de::DeserializeOwned>(value: &Value, case: &str) -> T {
     let mut renamed = serde_json::Map::new();
     for (key, value) in value.as_object().unwrap() {
@@ -102,7 +102,7 @@ fn section<T: serde::de::DeserializeOwned>(value: &Value, case: &str) -> T {
             Value::String(text) => json!(text.replace('_', "-")),
             other => other.clone(),
         };
-        renamed.insert(key.replace('_', "-"), value);
+        renamed.insert(key.clone(), value);
     }
     serde_json::from_value(Value::Object(renamed)).unwrap_or_else(|e| panic!("{case}: {e}"))
 }
