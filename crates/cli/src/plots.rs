@@ -19,10 +19,10 @@ const PALETTE: [RGBColor; 7] = [
     RGBColor(0, 0, 0),
 ];
 
-const INK: RGBColor = RGBColor(60, 60, 60);
-const GRID: RGBColor = RGBColor(225, 225, 225);
-const WIDTH: u32 = 920;
-const PANEL_HEIGHT: u32 = 300;
+pub(crate) const INK: RGBColor = RGBColor(60, 60, 60);
+pub(crate) const GRID: RGBColor = RGBColor(225, 225, 225);
+pub(crate) const WIDTH: u32 = 920;
+pub(crate) const PANEL_HEIGHT: u32 = 300;
 const TITLE_HEIGHT: u32 = 44;
 
 /// One line of a panel.

@@ -228,6 +228,12 @@ impl Observer for TerminalObserver {
         tracing::warn!("step {step}: {warning}");
     }
 
+    fn goals_reached(&mut self, step: usize) {
+        self.say(&format!(
+            "every set of eval.stop_at has reached its accuracy: the run ends after step {step}"
+        ));
+    }
+
     fn evaluated(&mut self, step: usize, results: &[EvalAccuracy]) {
         for result in results {
             let when = if step == 0 {

@@ -37,6 +37,8 @@ pub struct StepMetrics {
     pub rounds: Vec<RoundMetrics>,
     /// Share of groups whose rewards, before any shaping by length, are all equal, `0..=1`.
     pub group_zero_variance: f64,
+    /// Share of groups whose rollouts are all correct, `0..=1`: those that are too easy.
+    pub group_all_correct: f64,
     /// Mean generated tokens of a rollout.
     pub response_length_mean: f64,
     /// Share of rollouts cut by the length limit, `0..=1`.
@@ -62,6 +64,8 @@ pub struct RoundMetrics {
     pub accuracy: f64,
     /// Mean share of the solution that was revealed, `0..=1`.
     pub hint_rate: f64,
+    /// Share of problems whose rollouts of this round are all correct or all wrong, `0..=1`.
+    pub zero_variance: f64,
 }
 
 /// Measurements of the update. Loss, imitation and norm are means over the step's optimizer steps, what is
@@ -160,8 +164,13 @@ impl StepMetrics {
                 round.accuracy,
             );
             put(&format!("hint/round_{}/rate", index + 1), round.hint_rate);
+            put(
+                &format!("hint/round_{}/zero_variance", index + 1),
+                round.zero_variance,
+            );
         }
         put("group/zero_variance", self.group_zero_variance);
+        put("group/all_correct", self.group_all_correct);
         put("policy/loss", self.policy.loss);
         if let Some(kl) = self.policy.kl {
             put("policy/kl", kl);

@@ -65,6 +65,11 @@ pub trait Observer: Send {
         let _ = (step, warning);
     }
 
+    /// The evaluation after `step` found every set of `eval.stop_at` at its accuracy: the run ends.
+    fn goals_reached(&mut self, step: usize) {
+        let _ = step;
+    }
+
     /// The held-out sets were evaluated after `step` (0: before the first).
     fn evaluated(&mut self, step: usize, results: &[EvalAccuracy]) {
         let _ = (step, results);

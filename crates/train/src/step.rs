@@ -197,8 +197,17 @@ struct Sampled {
     rollouts: Vec<Rollout>,
     seen_groups: usize,
     uniform_groups: usize,
+    solved_groups: usize,
+    /// Of each round, problems tried and those whose tries all ended alike.
+    rounds: Vec<RoundCounts>,
     failures: Vec<(&'static str, u64)>,
     tokens: u64,
+}
+
+#[derive(Clone, Copy, Default)]
+struct RoundCounts {
+    problems: usize,
+    uniform: usize,
 }
 
 impl Sampled {
@@ -231,8 +240,30 @@ impl Sampled {
         self.seen_groups += 1;
         // Before shaping by length, which would hide that all answers are worth the same.
         self.uniform_groups += usize::from(!dynamic_sampling_keep(&rewards));
+        self.solved_groups += usize::from(members().all(|rollout| rollout.correct));
+        self.count_rounds(&group);
         if !objective.dynamic_sampling.drop_uniform || dynamic_sampling_keep(&correct) {
             self.groups.push(group);
+        }
+    }
+
+    fn count_rounds(&mut self, group: &Group) {
+        let mut right_and_tried: Vec<(usize, usize)> = Vec::new();
+        for rollout in group.rollouts.iter().filter(|rollout| !rollout.trace) {
+            if right_and_tried.len() <= rollout.round {
+                right_and_tried.resize(rollout.round + 1, (0, 0));
+            }
+            let (right, tried) = &mut right_and_tried[rollout.round];
+            *right += usize::from(rollout.correct);
+            *tried += 1;
+        }
+        if self.rounds.len() < right_and_tried.len() {
+            self.rounds
+                .resize(right_and_tried.len(), RoundCounts::default());
+        }
+        for (counts, (right, tried)) in self.rounds.iter_mut().zip(right_and_tried) {
+            counts.problems += usize::from(tried > 0);
+            counts.uniform += usize::from(tried > 0 && (right == 0 || right == tried));
         }
     }
 
@@ -243,9 +274,11 @@ impl Sampled {
         let rounds = (0..max_rounds).map_while(|round| {
             let of_round = || scored().filter(move |rollout| rollout.round == round);
             of_round().next()?;
+            let counts = self.rounds.get(round).copied().unwrap_or_default();
             Some(RoundMetrics {
                 accuracy: mean(of_round().map(|r| f64::from(u8::from(r.correct)))),
                 hint_rate: mean(of_round().map(|r| r.hint_rate)),
+                zero_variance: counts.uniform as f64 / counts.problems.max(1) as f64,
             })
         });
         StepMetrics {
@@ -255,6 +288,7 @@ impl Sampled {
             hint_rate_mean: mean(all().map(|rollout| rollout.hint_rate)),
             rounds: rounds.collect(),
             group_zero_variance: self.uniform_groups as f64 / self.seen_groups.max(1) as f64,
+            group_all_correct: self.solved_groups as f64 / self.seen_groups.max(1) as f64,
             response_length_mean: mean(generated().map(|r| r.tokens.len() as f64)),
             truncated: mean(generated().map(|r| f64::from(u8::from(r.truncated)))),
             ..StepMetrics::default()

@@ -16,7 +16,6 @@ use crate::step::Run;
 use crate::supervised::Supervised;
 use crate::watch::Watch;
 use seele_random::Key;
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -200,7 +199,7 @@ impl<'a> Session<'a> {
             self.save(observer)?;
         }
         let mut watch = Watch::new(recipe.model.compute);
-        while self.state.step < recipe.steps {
+        while !is_over(&self.state, recipe) {
             if self.is_stopped() {
                 return Ok(true);
             }
@@ -211,7 +210,6 @@ impl<'a> Session<'a> {
             for warning in watch.look(&metrics) {
                 observer.warning(step, &warning);
             }
-            let ends = reaches(&metrics.eval, &recipe.eval.stop_at);
             self.last = Some(metrics);
             let updates = self.state.skipped_in_a_row;
             if updates >= recipe.optimizer.max_skipped_updates {
@@ -222,10 +220,11 @@ impl<'a> Session<'a> {
                     checkpoint,
                 });
             }
-            if ends {
-                break;
-            }
-            if self.is_due(recipe.save.every_steps, step) && step < recipe.steps {
+            if is_over(&self.state, recipe) {
+                if step < recipe.steps {
+                    observer.goals_reached(step);
+                }
+            } else if self.is_due(recipe.save.every_steps, step) {
                 self.save(observer)?;
             }
         }
@@ -247,6 +246,11 @@ impl<'a> Session<'a> {
         }
         self.log.append(&metrics)?;
         self.state.step = step;
+        let held_out = metrics
+            .eval
+            .iter()
+            .map(|set| (set.name.clone(), set.accuracy));
+        self.state.held_out = held_out.collect();
         self.state.updates = self.run.updates;
         self.state.skipped_in_a_row = self.run.skipped_in_a_row;
         self.state.sampler = self.run.sampler.position();
@@ -288,13 +292,16 @@ impl<'a> Session<'a> {
     }
 }
 
-/// Whether an evaluation finds every set of `goals` at its accuracy.
-fn reaches(results: &[EvalAccuracy], goals: &BTreeMap<String, f64>) -> bool {
-    let accuracy = |name: &str| {
-        let result = results.iter().find(|result| result.name == name);
-        result.map(|result| result.accuracy)
+/// Whether a run is after its last step: that of the recipe, or one whose evaluation found every set of
+/// `eval.stop_at` at its accuracy.
+fn is_over(state: &TrainerState, recipe: &Recipe) -> bool {
+    let goals = &recipe.eval.stop_at;
+    let reached = |(name, goal)| {
+        state
+            .held_out
+            .get(name)
+            .is_some_and(|accuracy| accuracy >= goal)
     };
-    let reached =
-        |(name, goal): (&String, &f64)| accuracy(name).is_some_and(|value| value >= *goal);
-    !goals.is_empty() && goals.iter().all(reached)
+    let at_goal = !goals.is_empty() && goals.iter().all(reached);
+    state.stage == Stage::Training && (state.step >= recipe.steps || at_goal)
 }

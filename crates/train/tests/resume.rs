@@ -421,6 +421,22 @@ fn a_checkpoint_of_another_run_is_refused_and_changes_nothing() {
 }
 
 #[test]
+fn a_run_that_reached_its_goals_is_over_until_they_change() {
+    let whole = Place::new();
+    whole.train(&[], ()).unwrap();
+    let place = Place::new();
+    let goal = |accuracy: f64| format!("eval.stop_at.easy={accuracy:?}");
+    place.train(&[&goal(0.0)], ()).unwrap();
+    let message = place.resume(&[&goal(0.0)]).unwrap_err().to_string();
+    assert!(
+        message.contains("nothing to do") && message.contains("step 4"),
+        "{message}"
+    );
+    place.resume(&[&goal(1.0)]).unwrap();
+    assert!(place.result() == whole.result());
+}
+
+#[test]
 fn a_finished_run_has_nothing_to_do_until_its_steps_are_raised() {
     let place = Place::new();
     place.train(&[], ()).unwrap();

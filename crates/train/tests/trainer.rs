@@ -209,7 +209,10 @@ fn a_run_ends_early_where_its_held_out_sets_are_good_enough() {
         ("eval.stop_at.hard=0.5", "there is no set `hard`"),
         ("eval.stop_at.easy=50", "expected 0 to 1"),
     ] {
-        let error = Recipe::load(&file, &[setting.into()]).unwrap_err();
+        let error =
+            Recipe::load(&file, &["eval.every_steps=1".into(), setting.into()]).unwrap_err();
         assert!(error.to_string().contains(message), "{error}");
     }
+    let error = Recipe::load(&file, &["eval.stop_at.easy=0.5".into()]).unwrap_err();
+    assert!(error.to_string().contains("eval.every_steps"), "{error}");
 }

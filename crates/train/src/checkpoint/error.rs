@@ -93,7 +93,7 @@ pub enum CheckpointError {
         what: String,
     },
     /// The run is over.
-    #[error("nothing to do: checkpoint `{}` is after step {step}, the last one; raise `steps` (`--set steps=... --allow-change steps`) to go on", folder.display())]
+    #[error("nothing to do: checkpoint `{}` is after step {step}, the last one; raise `steps` (`--set steps=... --allow-change steps`), or `eval.stop_at` if that ended the run, to go on", folder.display())]
     NothingToDo {
         /// The checkpoint.
         folder: PathBuf,

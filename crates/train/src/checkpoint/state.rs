@@ -3,6 +3,7 @@
 use super::CheckpointName;
 use seele_data::SamplerPosition;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// Everything about a run that is neither weights, moments nor hint memory.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -20,6 +21,8 @@ pub struct TrainerState {
     pub optimizer_steps: u64,
     /// Where the order of problems stands.
     pub sampler: SamplerPosition,
+    /// Accuracy of every held-out set after `step`; empty where that step has no evaluation.
+    pub held_out: BTreeMap<String, f64>,
     /// Best value so far of the metric that retention looks at.
     pub best: Option<Best>,
     /// Length of `metrics.jsonl`.

@@ -37,8 +37,12 @@ pub const GLOSSARY: &[Glossary] = glossary![
         "the first round lags in the first epoch, later rounds lie near the target; all near 0 or 1 means that the curve fit has nothing to go by";
     "hint/round_<i>/rate", "hint rate of round i", "mean of hint tokens / solution tokens over the rollouts of round i", "0..1",
         "rounds converge on each other when the stored rates are good";
+    "hint/round_<i>/zero_variance", "problems that round i says nothing about", "problems whose rollouts of round i are all correct or all wrong / problems of round i", "0..1",
+        "1 % of rounds of 8 at accuracy 0.5; high where hints are far too long or too short";
     "group/zero_variance", "groups that teach nothing", "groups whose rewards are all equal, before shaping by length / groups", "0..1",
         "low with hints; near 1 means that problems are all too hard or all too easy";
+    "group/all_correct", "groups that are too easy", "groups whose rollouts are all correct / groups", "0..1",
+        "low until problems are solved without hints; the rest of group/zero_variance is too hard";
     "policy/loss", "value of the objective", "policy + kl + imitation - entropy terms with their coefficients, mean over updates", "-",
         "small and noisy; its size says little, a jump says much";
     "policy/kl", "distance to the reference policy", "chosen estimator, mean over generated tokens", "nats a token",

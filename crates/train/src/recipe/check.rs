@@ -134,6 +134,10 @@ impl Checks<'_> {
 
     fn stop_at(&self, recipe: &Written) -> Result<(), RecipeError> {
         let sets = &recipe.eval.sets.0;
+        if !recipe.eval.stop_at.is_empty() && recipe.eval.every_steps.is_none() {
+            let problem = "has no effect without evaluations on the way; give `eval.every_steps`";
+            return Err(self.bad("eval.stop_at", problem));
+        }
         for (name, accuracy) in &recipe.eval.stop_at {
             let key = format!("eval.stop_at.{name}");
             if !sets.iter().any(|(set, _)| set == name) {

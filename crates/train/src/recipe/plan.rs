@@ -166,8 +166,9 @@ pub struct SftPlan {
 pub struct EvalPlan {
     /// Evaluate every so many steps besides before the first and after the last.
     pub every_steps: Option<usize>,
-    /// The run ends before its last step once an evaluation finds every set named here at its accuracy,
-    /// `0..=1`, or above. Empty: it never does.
+    /// The run ends before its last step once an evaluation after a step finds every set named here at its
+    /// accuracy, `0..=1`, or above. Empty: it never does. What is reported should be another set, for a
+    /// set that decides when to stop is no longer a fair measure.
     pub stop_at: BTreeMap<String, f64>,
     /// Longest completion, tokens.
     pub max_new_tokens: usize,

@@ -298,6 +298,32 @@ fn zero_variance_is_that_of_the_rewards_before_shaping_by_length() {
 }
 
 #[test]
+fn rounds_and_groups_that_end_alike_are_counted() {
+    let reward = Drawn {
+        varies: |problem| draw(problem).uniform() < 0.5,
+        ..PLAIN
+    };
+    let bench = Bench::new(&["method=seele", "hint.rounds=3"]);
+    let sampled = sample(&mut bench.run(&reward), 1);
+    let metrics = sampled.metrics(3);
+    for (round, metrics) in metrics.rounds.iter().enumerate() {
+        let alike = sampled.groups.iter().filter(|group| {
+            let mut verdicts = group.rollouts.iter().filter(|r| r.round == round);
+            let first = verdicts.next().map(|rollout| rollout.correct);
+            verdicts.all(|rollout| Some(rollout.correct) == first)
+        });
+        assert_eq!(metrics.zero_variance, alike.count() as f64 / 4.0);
+    }
+    assert!(metrics.rounds.iter().any(|round| round.zero_variance > 0.0));
+    let all_wrong = metrics.group_zero_variance - metrics.group_all_correct;
+    let wrong = |group: &&Group| group.rollouts.iter().all(|rollout| !rollout.correct);
+    assert_eq!(
+        all_wrong,
+        sampled.groups.iter().filter(wrong).count() as f64 / 4.0
+    );
+}
+
+#[test]
 fn partial_traces_are_trained_off_policy_and_continued_on_policy() {
     for trace in ["random", "decaying"] {
         let bench = Bench::new(&[

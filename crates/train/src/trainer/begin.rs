@@ -1,6 +1,6 @@
 //! What a run starts from: a model and problems, or a checkpoint.
 
-use super::{MODEL, PROBLEMS, Place, Session, WEIGHTS, key_of};
+use super::{MODEL, PROBLEMS, Place, Session, WEIGHTS, is_over, key_of};
 use crate::checkpoint::{
     CHECKPOINTS, Checkpoint, CheckpointError, CheckpointWriter, Identity, Stage,
     SupervisedPosition, TrainerState, clear_leftovers, fingerprint, read_tensors, set_later_aside,
@@ -17,6 +17,7 @@ use seele_hint::HintController;
 use seele_policy::decoder::Decoder;
 use seele_policy::huggingface::WeightType;
 use seele_policy::parameters::{Layout, Parameters};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 impl<'a> Session<'a> {
@@ -61,6 +62,7 @@ impl<'a> Session<'a> {
                     skipped_in_a_row: 0,
                     optimizer_steps: 0,
                     sampler: sampler.position(),
+                    held_out: BTreeMap::new(),
                     best: None,
                     metrics_bytes: 0,
                     sft_metrics_bytes: 0,
@@ -70,8 +72,7 @@ impl<'a> Session<'a> {
             Some(checkpoint) => {
                 state = checkpoint.state().clone();
                 check_same_run(checkpoint, materials, &data)?;
-                let over = state.stage == Stage::Training && state.step >= recipe.steps;
-                if over && place.folder.join(MODEL).exists() {
+                if is_over(&state, recipe) && place.folder.join(MODEL).exists() {
                     return Err(CheckpointError::NothingToDo {
                         folder: checkpoint.folder().into(),
                         step: state.step,

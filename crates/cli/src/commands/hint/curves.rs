@@ -1,5 +1,6 @@
 //! Curves of simulated schedules as SVG: accuracy and hint rate of every round, efficiency of every epoch.
 
+use crate::plots::{GRID, INK, PANEL_HEIGHT, WIDTH};
 use anyhow::anyhow;
 use plotters::prelude::*;
 use seele_hint::simulation::{EpochReport, Report, Settings};
@@ -16,10 +17,6 @@ const PALETTE: [RGBColor; 8] = [
     RGBColor(150, 150, 150),
     RGBColor(0, 158, 115),
 ];
-const INK: RGBColor = RGBColor(60, 60, 60);
-const GRID: RGBColor = RGBColor(225, 225, 225);
-const WIDTH: u32 = 920;
-const PANEL_HEIGHT: u32 = 300;
 const HEADING_HEIGHT: u32 = 72;
 
 /// One coordinate system: a share in `0..=1` over epochs.
