@@ -308,6 +308,7 @@ mod tests {
                     accuracy: (0.5 + (0.45 - 0.1 * i as f64) * (-6.0 * t).exp() + noise(i))
                         .clamp(0.0, 1.0),
                     hint_rate: 0.9 - 0.6 * t,
+                    ..Default::default()
                 })
                 .collect();
             let eval = if step % (steps / 4).max(1) == 0 {

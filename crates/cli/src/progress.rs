@@ -296,6 +296,7 @@ mod tests {
         let rounds = [0.875, 0.5].map(|accuracy| RoundMetrics {
             accuracy,
             hint_rate: 0.5,
+            ..Default::default()
         });
         let time = StepTimes {
             step: 20.0,

@@ -66,6 +66,8 @@ pub struct RoundMetrics {
     pub hint_rate: f64,
     /// Share of problems whose rollouts of this round are all correct or all wrong, `0..=1`.
     pub zero_variance: f64,
+    /// Mean over problems of what the round's accuracy misses the target by, `0..=1`; `None` without a target.
+    pub deviation: Option<f64>,
 }
 
 /// Measurements of the update. Loss, imitation and norm are means over the step's optimizer steps, what is
@@ -168,6 +170,9 @@ impl StepMetrics {
                 &format!("hint/round_{}/zero_variance", index + 1),
                 round.zero_variance,
             );
+            if let Some(deviation) = round.deviation {
+                put(&format!("hint/round_{}/deviation", index + 1), deviation);
+            }
         }
         put("group/zero_variance", self.group_zero_variance);
         put("group/all_correct", self.group_all_correct);

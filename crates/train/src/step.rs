@@ -69,7 +69,7 @@ impl Run<'_> {
             tokens_rollout: sampled.tokens,
             tokens_train,
             memory: ResidentMemory::read(),
-            ..sampled.metrics(self.hints.max_rounds())
+            ..sampled.metrics(self.hints.max_rounds(), self.recipe.target_accuracy())
         })
     }
 
@@ -208,6 +208,8 @@ struct Sampled {
 struct RoundCounts {
     problems: usize,
     uniform: usize,
+    /// Sum of what the problems' accuracies miss the target by.
+    deviation: f64,
 }
 
 impl Sampled {
@@ -241,13 +243,13 @@ impl Sampled {
         // Before shaping by length, which would hide that all answers are worth the same.
         self.uniform_groups += usize::from(!dynamic_sampling_keep(&rewards));
         self.solved_groups += usize::from(members().all(|rollout| rollout.correct));
-        self.count_rounds(&group);
+        self.count_rounds(&group, recipe.target_accuracy());
         if !objective.dynamic_sampling.drop_uniform || dynamic_sampling_keep(&correct) {
             self.groups.push(group);
         }
     }
 
-    fn count_rounds(&mut self, group: &Group) {
+    fn count_rounds(&mut self, group: &Group, target_accuracy: Option<f64>) {
         let mut right_and_tried: Vec<(usize, usize)> = Vec::new();
         for rollout in group.rollouts.iter().filter(|rollout| !rollout.trace) {
             if right_and_tried.len() <= rollout.round {
@@ -262,12 +264,17 @@ impl Sampled {
                 .resize(right_and_tried.len(), RoundCounts::default());
         }
         for (counts, (right, tried)) in self.rounds.iter_mut().zip(right_and_tried) {
-            counts.problems += usize::from(tried > 0);
-            counts.uniform += usize::from(tried > 0 && (right == 0 || right == tried));
+            if tried == 0 {
+                continue;
+            }
+            counts.problems += 1;
+            counts.uniform += usize::from(right == 0 || right == tried);
+            let accuracy = right as f64 / tried as f64;
+            counts.deviation += target_accuracy.map_or(0.0, |target| (accuracy - target).abs());
         }
     }
 
-    fn metrics(&self, max_rounds: usize) -> StepMetrics {
+    fn metrics(&self, max_rounds: usize, target_accuracy: Option<f64>) -> StepMetrics {
         let all = || self.rollouts.iter();
         let generated = || all().filter(|rollout| !rollout.trace);
         let scored = || generated().filter(|rollout| rollout.reward.is_some());
@@ -279,6 +286,8 @@ impl Sampled {
                 accuracy: mean(of_round().map(|r| f64::from(u8::from(r.correct)))),
                 hint_rate: mean(of_round().map(|r| r.hint_rate)),
                 zero_variance: counts.uniform as f64 / counts.problems.max(1) as f64,
+                deviation: target_accuracy
+                    .map(|_| counts.deviation / counts.problems.max(1) as f64),
             })
         });
         StepMetrics {

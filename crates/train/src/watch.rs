@@ -176,6 +176,7 @@ mod tests {
             rounds: vec![RoundMetrics {
                 accuracy,
                 hint_rate: 0.5,
+                ..Default::default()
             }],
             policy: PolicyMetrics {
                 entropy,

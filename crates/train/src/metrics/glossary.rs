@@ -39,6 +39,8 @@ pub const GLOSSARY: &[Glossary] = glossary![
         "rounds converge on each other when the stored rates are good";
     "hint/round_<i>/zero_variance", "problems that round i says nothing about", "problems whose rollouts of round i are all correct or all wrong / problems of round i", "0..1",
         "1 % of rounds of 8 at accuracy 0.5; high where hints are far too long or too short";
+    "hint/round_<i>/deviation", "how far problems are from the target in round i", "mean over problems of |accuracy of the round - target accuracy|; logged where the schedule has a target", "0..1",
+        "0.14 for rounds of 8 exactly at 0.5, by chance alone; 0.5 where all rounds end alike";
     "group/zero_variance", "groups that teach nothing", "groups whose rewards are all equal, before shaping by length / groups", "0..1",
         "low with hints; near 1 means that problems are all too hard or all too easy";
     "group/all_correct", "groups that are too easy", "groups whose rollouts are all correct / groups", "0..1",
@@ -89,7 +91,10 @@ mod tests {
         let metrics = StepMetrics {
             reward_failures: vec![("kind", 1)],
             memory: Some(ResidentMemory::default()),
-            rounds: vec![RoundMetrics::default()],
+            rounds: vec![RoundMetrics {
+                deviation: Some(0.0),
+                ..Default::default()
+            }],
             policy: PolicyMetrics {
                 kl: Some(0.0),
                 imitation: Some(0.0),

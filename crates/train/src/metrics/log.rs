@@ -243,10 +243,12 @@ mod tests {
                 RoundMetrics {
                     accuracy: 0.5,
                     hint_rate: 0.9,
+                    ..Default::default()
                 },
                 RoundMetrics {
                     accuracy: 0.75,
                     hint_rate: 0.8,
+                    ..Default::default()
                 },
             ],
             policy: PolicyMetrics {

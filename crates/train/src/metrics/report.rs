@@ -110,10 +110,12 @@ mod tests {
             RoundMetrics {
                 accuracy,
                 hint_rate: 0.5,
+                ..Default::default()
             },
             RoundMetrics {
                 accuracy: 0.5,
                 hint_rate: 0.5,
+                ..Default::default()
             },
         ];
         MetricsRow::from(&StepMetrics {

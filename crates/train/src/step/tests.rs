@@ -251,7 +251,7 @@ fn rollouts_without_a_reward_are_counted_and_left_out() {
         .iter()
         .filter(|rollout| rollout.reward.is_some())
         .collect();
-    let metrics = sampled.metrics(1);
+    let metrics = sampled.metrics(1, None);
     assert!(!scored.is_empty() && scored.len() < 24);
     assert_eq!(metrics.reward_missing, 24 - scored.len());
     let right = scored.iter().filter(|rollout| rollout.correct).count();
@@ -274,7 +274,7 @@ fn zero_variance_is_that_of_the_rewards_before_shaping_by_length() {
         ..PLAIN
     };
     let sampled = sample(&mut bench.run(&hopeless), 1);
-    assert_eq!(sampled.metrics(1).group_zero_variance, 1.0);
+    assert_eq!(sampled.metrics(1, None).group_zero_variance, 1.0);
     let bench = Bench::new(&[
         "method=dapo",
         "overlong.buffer=12",
@@ -305,8 +305,14 @@ fn rounds_and_groups_that_end_alike_are_counted() {
     };
     let bench = Bench::new(&["method=seele", "hint.rounds=3"]);
     let sampled = sample(&mut bench.run(&reward), 1);
-    let metrics = sampled.metrics(3);
+    let metrics = sampled.metrics(3, Some(0.5));
     for (round, metrics) in metrics.rounds.iter().enumerate() {
+        let missed = sampled.groups.iter().map(|group| {
+            let of_round = || group.rollouts.iter().filter(|r| r.round == round);
+            let right = of_round().filter(|rollout| rollout.correct).count();
+            (right as f64 / of_round().count() as f64 - 0.5).abs()
+        });
+        assert_eq!(metrics.deviation, Some(missed.sum::<f64>() / 4.0));
         let alike = sampled.groups.iter().filter(|group| {
             let mut verdicts = group.rollouts.iter().filter(|r| r.round == round);
             let first = verdicts.next().map(|rollout| rollout.correct);
