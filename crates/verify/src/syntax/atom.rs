@@ -227,30 +227,47 @@ impl Parser<'_, '_> {
             && self.peek_at(5) == Some(Kind::Open(Bracket::Round))
     }
 
-    /// `{(`: brackets in a TeX group, as computer algebra systems print arguments.
+    /// `{(...)}`: brackets that fill a TeX group, as computer algebra systems print arguments.
+    ///
+    /// Told by the tokens alone: trying to read them and starting over would double the work at each level.
     fn opens_grouped_brackets(&self) -> bool {
-        self.peek() == Some(Kind::GroupOpen) && self.peek_at(1) == Some(Kind::Open(Bracket::Round))
+        let starts = [Kind::GroupOpen, Kind::Open(Bracket::Round)];
+        if starts != [0, 1].map(|ahead| self.peek_at(ahead).unwrap_or(Kind::Comma)) {
+            return false;
+        }
+        let (mut brackets, mut groups) = (0, 0);
+        for (index, token) in self.tokens.iter().enumerate().skip(self.at + 1) {
+            match token.kind {
+                Kind::Open(_) => brackets += 1,
+                Kind::Close(_) => brackets -= 1,
+                Kind::GroupOpen => groups += 1,
+                Kind::GroupClose => groups -= 1,
+                _ => {}
+            }
+            if groups < 0 {
+                return false;
+            }
+            if brackets == 0 {
+                let next = self.tokens.get(index + 1).map(|token| token.kind);
+                return groups == 0 && next == Some(Kind::GroupClose);
+            }
+        }
+        false
     }
 
     /// The arguments behind a name, `(x)` or `{(x)}`, if the name is applied to them.
     fn application(&mut self, name: &str) -> Result<Option<Nodes>, Unreadable> {
-        if !self.opens_grouped_brackets() {
-            return if self.is_application(name) {
-                self.arguments().map(Some)
-            } else {
-                Ok(None)
-            };
+        let grouped = self.opens_grouped_brackets();
+        self.at += usize::from(grouped);
+        if !self.is_application(name) {
+            self.at -= usize::from(grouped);
+            return Ok(None);
         }
-        let start = self.at;
-        self.at += 1;
-        if self.is_application(name)
-            && let Ok(arguments) = self.arguments()
-            && self.eat(Kind::GroupClose)
-        {
-            return Ok(Some(arguments));
+        let arguments = self.arguments()?;
+        if grouped {
+            self.expect(Kind::GroupClose)?;
         }
-        self.at = start;
-        Ok(None)
+        Ok(Some(arguments))
     }
 
     /// Is the bracket behind this name an argument, or a factor?

@@ -56,6 +56,8 @@ pub(crate) fn answers() -> Vec<String> {
         "(\\frac{x}{3}+\\frac{y}{7}+\\frac{z}{11})^{11}".to_owned(),
         "2^{100000}".to_owned() + &"\\cdot 3^{100000}".repeat(40),
         "1e8888888".repeat(20),
+        "g{(".repeat(200),
+        "x".to_owned() + &"+g{(".repeat(20) + "{(",
         r"(x88888beta8\sqrt 8880888888floor8\ln888888\lmathsf8888loor8\ln888888\ln88WE88888888Abs88888888\lmathsf8888loor8\ln888888\ln888888888888Abs88!888+0)^{100}".to_owned(),
     ]
 }
