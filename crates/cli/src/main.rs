@@ -5,6 +5,7 @@ mod args;
 mod commands;
 mod exit;
 mod interrupt;
+mod model_place;
 mod numbers;
 mod output;
 mod plots;

@@ -48,7 +48,11 @@ pub(crate) fn newest(name: &str) -> anyhow::Result<PathBuf> {
     newest_in(Path::new("runs"), name)
 }
 
-fn newest_in(parent: &Path, name: &str) -> anyhow::Result<PathBuf> {
+/// As [`newest`], among the runs in `parent`.
+///
+/// # Errors
+/// [`Unusable`] if there is none.
+pub(crate) fn newest_in(parent: &Path, name: &str) -> anyhow::Result<PathBuf> {
     let number = |folder: &str| -> Option<u32> {
         let digits = folder.strip_prefix(name)?.strip_prefix('-')?;
         digits.parse().ok()

@@ -4,12 +4,12 @@ use anyhow::Context;
 use seele_policy::decoder::Decoder;
 use seele_policy::model::Model;
 use seele_random::Key;
-use seele_rollout::{BranchRequest, Finish, LocalEngine, RolloutEngine};
+use seele_rollout::{Finish, LocalEngine, RolloutError, complete};
 use std::num::NonZeroUsize;
 
 /// Completions that are written at a time: enough to keep the processor busy; more take more memory
 /// for their keys and values.
-const ACTIVE_BRANCHES: usize = 64;
+pub(crate) const ACTIVE_BRANCHES: usize = 64;
 
 /// How tokens are drawn.
 #[derive(Clone, Copy, Debug, clap::Args)]
@@ -28,14 +28,14 @@ pub(crate) struct Sampling {
     pub(crate) seed: u64,
 }
 
-fn temperature(text: &str) -> Result<f64, String> {
+pub(crate) fn temperature(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(value) if value >= 0.0 && value.is_finite() => Ok(value),
         _ => Err("expected a number, 0 or more".into()),
     }
 }
 
-fn probability(text: &str) -> Result<f64, String> {
+pub(crate) fn probability(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(value) if value > 0.0 && value <= 1.0 => Ok(value),
         _ => Err("expected a number above 0 and at most 1".into()),
@@ -89,48 +89,39 @@ pub(crate) fn sample(
     let mut engine = LocalEngine::new(&decoder, settings, ACTIVE_BRANCHES)?;
     let key = Key::new(sampling.seed);
     // By tag: the request and its sample.
-    let mut submitted = Vec::new();
-    for (
-        request,
-        Request {
-            prompt_ids,
-            samples,
-        },
-    ) in requests.iter().enumerate()
-    {
-        let trunk = engine
-            .add_trunk(prompt_ids.clone())
-            .with_context(|| format!("cannot sample from prompt {}", request + 1))?;
-        for sample in 0..*samples {
-            engine.submit(BranchRequest {
-                trunk,
-                fork: prompt_ids.len(),
+    let wanted: Vec<(usize, usize)> = requests
+        .iter()
+        .enumerate()
+        .flat_map(|(request, Request { samples, .. })| {
+            (0..*samples).map(move |sample| (request, sample))
+        })
+        .collect();
+    let mut completions = Vec::with_capacity(wanted.len());
+    let tagged =
+        wanted
+            .iter()
+            .enumerate()
+            .map(|(tag, &(request, sample))| seele_rollout::Completion {
+                prompt: request,
+                prompt_ids: &requests[request].prompt_ids,
                 key: key.with(request as u64).with(sample as u64),
-                tag: submitted.len() as u64,
-            })?;
-            submitted.push((request, sample));
-        }
-    }
-
-    let mut unfinished: Vec<usize> = requests.iter().map(|request| request.samples).collect();
-    let mut completions = Vec::with_capacity(submitted.len());
-    while engine.pending() > 0 {
-        for branch in engine.step()? {
-            let (request, sample) = submitted[branch.tag as usize];
-            completions.push(Completion {
+                tag: tag as u64,
+            });
+    complete(&mut engine, tagged, |ended, _| {
+        completions.extend(ended.into_iter().map(|branch| {
+            let (request, sample) = wanted[branch.tag as usize];
+            Completion {
                 request,
                 sample,
                 ids: branch.tokens,
                 logprobs: branch.logprobs,
                 truncated: branch.finish == Finish::Length,
-            });
-            unfinished[request] -= 1;
-            if unfinished[request] == 0 {
-                engine.drop_trunk(branch.trunk);
             }
-        }
+        }));
         finished(completions.len());
-    }
+        Ok::<(), RolloutError>(())
+    })
+    .context("cannot sample")?;
     completions.sort_by_key(|completion| (completion.request, completion.sample));
     Ok(completions)
 }

@@ -7,7 +7,7 @@ use seele_data::{
     BoxError, ChatTemplate, Encoder, LengthLimits, Problem, PromptTemplate, TextEncoder,
 };
 use seele_random::Key;
-use seele_rollout::{BranchRequest, Finish, FinishedBranch, RolloutEngine, Sampling, TrunkId};
+use seele_rollout::{Completion, Finish, FinishedBranch, RolloutEngine, Sampling, complete};
 use seele_verify::Options;
 use serde_json::Value;
 
@@ -32,6 +32,17 @@ pub struct Subject<'a> {
     pub stop_tokens: &'a [u32],
     /// Tokens of prompt and response together at most.
     pub context_tokens: usize,
+}
+
+/// How far an evaluation is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// Responses that there are, those found in the record included.
+    pub done: usize,
+    /// Responses in all.
+    pub total: usize,
+    /// Tokens that the engine has written since it was made.
+    pub tokens: u64,
 }
 
 /// A benchmark ready to be put to a model: prompts encoded, settings fixed.
@@ -142,8 +153,7 @@ impl<'a> Evaluation<'a> {
     ///
     /// `engine` must be made with [`Self::sampling`] and have nothing pending. Sample `s` of problem
     /// `p` is drawn with `Key::new(seed).with(p).with(s)`, so it does not matter what ran before or
-    /// beside it, nor where the evaluation was stopped. `progress` is told how many of how many
-    /// responses there are, in the record included.
+    /// beside it, nor where the evaluation was stopped. `progress` is told after every engine step.
     ///
     /// # Errors
     /// [`EvalError::OtherSettings`] if the record was made otherwise; a failure of the engine or the
@@ -152,61 +162,46 @@ impl<'a> Evaluation<'a> {
         &self,
         engine: &mut dyn RolloutEngine,
         path: &Path,
-        progress: &mut dyn FnMut(usize, usize),
+        progress: &mut dyn FnMut(Progress),
     ) -> Result<Record, EvalError> {
         let (mut writer, found) = RecordWriter::open(path, &self.header)?;
         let mut responses = self.sorted_in(path, found)?;
         let (mut done, total) = (responses.iter().flatten().count(), responses.len());
-        progress(done, total);
+        progress(Progress {
+            done,
+            total,
+            tokens: 0,
+        });
 
         let samples = self.header.samples;
-        let mut missing = (0..total)
-            .filter(|&slot| responses[slot].is_none())
-            .collect::<Vec<_>>();
-        // Taken from the end, the first first.
-        missing.reverse();
-        let mut trunks: HashMap<usize, (TrunkId, usize)> = HashMap::new();
-        let room = engine.statistics().capacity.saturating_mul(2).max(1);
         let key = Key::new(self.header.seed);
-        while done < total {
-            while engine.pending() < room
-                && let Some(slot) = missing.pop()
-            {
-                let (index, sample) = (slot / samples, slot % samples);
-                let prompt_ids = &self.questions[index].prompt_ids;
-                let (trunk, open) = match trunks.get_mut(&index) {
-                    Some(trunk) => trunk,
-                    None => {
-                        let trunk = engine.add_trunk(prompt_ids.clone())?;
-                        trunks.entry(index).or_insert((trunk, 0))
-                    }
-                };
-                *open += 1;
-                engine.submit(BranchRequest {
-                    trunk: *trunk,
-                    fork: prompt_ids.len(),
-                    key: key.with(index as u64).with(sample as u64),
-                    tag: slot as u64,
-                })?;
+        let missing: Vec<usize> = (0..total)
+            .filter(|&slot| responses[slot].is_none())
+            .collect();
+        let wanted = missing.into_iter().map(|slot| {
+            let (index, sample) = (slot / samples, slot % samples);
+            Completion {
+                prompt: index,
+                prompt_ids: &self.questions[index].prompt_ids,
+                key: key.with(index as u64).with(sample as u64),
+                tag: slot as u64,
             }
-            for branch in engine.step()? {
+        });
+        complete(engine, wanted, |finished, statistics| {
+            for branch in finished {
                 let slot = branch.tag as usize;
-                let index = slot / samples;
-                if let Some((trunk, open)) = trunks.get_mut(&index) {
-                    *open -= 1;
-                    let next = missing.last().map(|slot| slot / samples);
-                    if *open == 0 && next != Some(index) {
-                        engine.drop_trunk(*trunk);
-                        trunks.remove(&index);
-                    }
-                }
-                let response = self.judged(index, slot % samples, &branch)?;
+                let response = self.judged(slot / samples, slot % samples, &branch)?;
                 writer.append(&response)?;
                 responses[slot] = Some(response);
                 done += 1;
             }
-            progress(done, total);
-        }
+            progress(Progress {
+                done,
+                total,
+                tokens: statistics.decoded_tokens,
+            });
+            Ok::<(), EvalError>(())
+        })?;
         let record = Record {
             header: self.header.clone(),
             responses: responses.into_iter().flatten().collect(),

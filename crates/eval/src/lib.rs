@@ -45,7 +45,7 @@ mod table;
 pub use benchmark::{Benchmark, SUITES};
 pub use comparison::{ComparedBenchmark, Comparison};
 pub use error::EvalError;
-pub use evaluation::{Evaluation, Subject};
+pub use evaluation::{Evaluation, Progress, Subject};
 pub use grading::{GRADER, Grader};
 pub use problems::ProblemSet;
 pub use record::{DataIdentity, Header, ModelIdentity, Record, Response};

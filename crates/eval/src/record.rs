@@ -26,6 +26,8 @@ pub struct ModelIdentity {
     pub name: String,
     /// Tells apart models of one name; equal for equal weights.
     pub fingerprint: String,
+    /// Number type of its products: `f32`, `bf16`.
+    pub compute: String,
 }
 
 /// The file of problems.

@@ -133,6 +133,7 @@ fn evaluate(
     let identity = ModelIdentity {
         name: format!("model {model}"),
         fingerprint: format!("{model}"),
+        compute: "f32".into(),
     };
     let subject = Subject {
         model: &identity,
@@ -146,7 +147,7 @@ fn evaluate(
     let evaluation = Evaluation::new(benchmark, set, subject, seed).unwrap();
     let engine = LocalEngine::new(&decoder, evaluation.sampling(), 4).unwrap();
     let mut engine = Failing { engine, steps };
-    let record = evaluation.run(&mut engine, path, &mut |done, total| assert!(done <= total));
+    let record = evaluation.run(&mut engine, path, &mut |at| assert!(at.done <= at.total));
     (record, engine.statistics().finished_branches)
 }
 

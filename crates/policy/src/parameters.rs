@@ -4,9 +4,13 @@
 //! passes over memory; the layout says which range belongs to which tensor.
 
 use crate::config::ModelConfig;
+use rayon::prelude::*;
 use seele_random::Key;
 use std::ops::Range;
 use std::sync::Arc;
+
+/// Weights that one thread hashes at a time.
+const FINGERPRINT_PART: usize = 1 << 18;
 
 /// Place and shape of one tensor in the flat buffer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -159,6 +163,19 @@ impl Parameters {
             }
         }
         parameters
+    }
+
+    /// 64 bits that are the same for the same weights and, but for chance, for no others.
+    pub fn fingerprint(&self) -> u64 {
+        let parts: Vec<u64> = self
+            .values
+            .par_chunks(FINGERPRINT_PART)
+            .map(|part| {
+                let bits = part.iter().map(|value| u64::from(value.to_bits()));
+                bits.fold(Key::new(0), Key::with).bits()
+            })
+            .collect();
+        parts.into_iter().fold(Key::new(0), Key::with).bits()
     }
 
     /// Where each tensor lies.

@@ -1,6 +1,6 @@
 //! What the training loop asks of a rollout engine.
 
-use crate::{RolloutError, RolloutStatistics};
+use crate::{Draw, RolloutError, RolloutStatistics};
 use seele_random::Key;
 
 /// A trunk of one engine. Ids are not reused.
@@ -45,7 +45,14 @@ pub struct FinishedBranch {
     pub logprobs: Vec<f32>,
     /// Why it ended.
     pub finish: Finish,
+    /// The likeliest tokens at each place, `[tokens]`, as many as were asked for, the likeliest
+    /// first; empty if none were.
+    pub alternatives: Vec<Vec<Alternative>>,
 }
+
+/// A token that could have been drawn, and its natural-log probability, as in
+/// [`FinishedBranch::logprobs`].
+pub type Alternative = Draw;
 
 /// Generates branches from trunks, many at a time.
 ///

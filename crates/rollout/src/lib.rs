@@ -41,18 +41,23 @@
 //! The engine knows token ids only, nothing of text, hints or rewards.
 //!
 //! - [`RolloutEngine`]: what the training loop asks of an engine; [`LocalEngine`] runs in this process.
+//! - [`LocalEngine::submit_with`], [`LocalEngine::running`], [`LocalEngine::cancel`]: for a server, whose
+//!   branches each have settings of their own and are watched while they grow.
+//! - [`complete`]: many completions of many prompts, the engine kept full.
 //! - [`Sampling`]: temperature, top-k, top-p, greedy, and when a branch ends.
 //! - [`RolloutStatistics`]: what the work was and how full the batch.
 #![forbid(unsafe_code)]
 
+mod complete;
 mod engine;
 mod error;
 mod local;
 mod sampling;
 mod statistics;
 
-pub use engine::{BranchRequest, Finish, FinishedBranch, RolloutEngine, TrunkId};
+pub use complete::{Completion, complete};
+pub use engine::{Alternative, BranchRequest, Finish, FinishedBranch, RolloutEngine, TrunkId};
 pub use error::RolloutError;
-pub use local::LocalEngine;
+pub use local::{BranchSettings, LocalEngine, RunningBranch};
 pub use sampling::{Draw, Sampler, Sampling};
 pub use statistics::RolloutStatistics;

@@ -1,12 +1,13 @@
 //! The engine that runs in this process.
 
-use crate::engine::{BranchRequest, Finish, FinishedBranch, RolloutEngine, TrunkId};
+use crate::engine::{Alternative, BranchRequest, Finish, FinishedBranch, RolloutEngine, TrunkId};
 use crate::sampling::{Draw, Sampler, Sampling};
 use crate::{RolloutError, RolloutStatistics};
 use rayon::prelude::*;
 use seele_policy::decoder::{BranchCache, DecodeRow, Decoder, TrunkCache};
 use seele_random::Key;
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 /// Rows whose logits exist at a time: `[64, vocab]` float32 is 40 MB for a vocabulary of 150,000,
 /// and so many rows make up for reading the output projection again.
@@ -19,10 +20,10 @@ const LOGIT_ROWS: usize = 64;
 /// is the keys and values of the trunks that have not been dropped and of the running branches.
 pub struct LocalEngine<'a> {
     decoder: &'a Decoder,
-    sampling: Sampling,
+    settings: BranchSettings,
     /// By id; `None` once dropped.
     trunks: Vec<Option<Trunk>>,
-    waiting: VecDeque<BranchRequest>,
+    waiting: VecDeque<(BranchRequest, BranchSettings)>,
     /// Ordered by trunk: the decoder reads a trunk's cache once for adjacent rows.
     active: Vec<Branch>,
     statistics: RolloutStatistics,
@@ -37,7 +38,31 @@ struct Trunk {
     cache: TrunkCache,
 }
 
+/// How one branch is drawn.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BranchSettings {
+    /// How its tokens are drawn and when it ends.
+    pub sampling: Arc<Sampling>,
+    /// Likeliest tokens that are recorded at each place.
+    pub alternatives: usize,
+}
+
+/// A branch that has not ended, as far as it has come.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RunningBranch<'a> {
+    /// The request's tag.
+    pub tag: u64,
+    /// As in [`FinishedBranch::tokens`].
+    pub tokens: &'a [u32],
+    /// As in [`FinishedBranch::logprobs`].
+    pub logprobs: &'a [f32],
+    /// As in [`FinishedBranch::alternatives`].
+    pub alternatives: &'a [Vec<Alternative>],
+}
+
 struct Branch {
+    settings: BranchSettings,
+    alternatives: Vec<Vec<Alternative>>,
     trunk: TrunkId,
     fork: usize,
     key: Key,
@@ -67,7 +92,10 @@ impl<'a> LocalEngine<'a> {
         }
         Ok(Self {
             decoder,
-            sampling,
+            settings: BranchSettings {
+                sampling: Arc::new(sampling),
+                alternatives: 0,
+            },
             trunks: Vec::new(),
             waiting: VecDeque::new(),
             active: Vec::new(),
@@ -78,6 +106,43 @@ impl<'a> LocalEngine<'a> {
             hidden: Vec::new(),
             logits: Vec::new(),
         })
+    }
+
+    /// Queues a branch with settings of its own instead of the engine's.
+    ///
+    /// # Errors
+    /// As [`RolloutEngine::submit`], and [`RolloutError::InvalidSetting`]; nothing is queued.
+    pub fn submit_with(
+        &mut self,
+        request: BranchRequest,
+        settings: BranchSettings,
+    ) -> Result<(), RolloutError> {
+        settings.sampling.check()?;
+        let trunk_tokens = self.trunk(request.trunk)?.tokens.len();
+        if request.fork == 0 || request.fork > trunk_tokens {
+            return Err(RolloutError::ForkOutsideTrunk {
+                fork: request.fork,
+                trunk_tokens,
+            });
+        }
+        self.waiting.push_back((request, settings));
+        Ok(())
+    }
+
+    /// The branches that run, each with at least one token after a step.
+    pub fn running(&self) -> impl Iterator<Item = RunningBranch<'_>> {
+        self.active.iter().map(|branch| RunningBranch {
+            tag: branch.tag,
+            tokens: &branch.tokens,
+            logprobs: &branch.logprobs,
+            alternatives: &branch.alternatives,
+        })
+    }
+
+    /// Ends the branches with a tag, waiting or running, without a result.
+    pub fn cancel(&mut self, tag: u64) {
+        self.waiting.retain(|(request, _)| request.tag != tag);
+        self.active.retain(|branch| branch.tag != tag);
     }
 
     fn trunk(&self, id: TrunkId) -> Result<&Trunk, RolloutError> {
@@ -92,7 +157,7 @@ impl<'a> LocalEngine<'a> {
         let room = self.statistics.capacity - self.active.len();
         let admitted: Vec<_> = self.waiting.drain(..room.min(self.waiting.len())).collect();
         let mut furthest = BTreeMap::new();
-        for request in admitted {
+        for (request, settings) in admitted {
             let reach = furthest.entry(request.trunk).or_insert(0);
             *reach = request.fork.max(*reach);
             self.statistics.forked_tokens += request.fork as u64;
@@ -100,6 +165,8 @@ impl<'a> LocalEngine<'a> {
                 .active
                 .partition_point(|branch| branch.trunk <= request.trunk);
             let branch = Branch {
+                settings,
+                alternatives: Vec::new(),
                 trunk: request.trunk,
                 fork: request.fork,
                 key: request.key,
@@ -168,7 +235,6 @@ impl<'a> LocalEngine<'a> {
     fn draw(&mut self) -> Result<(), RolloutError> {
         let config = self.decoder.config();
         let (width, vocab) = (config.hidden_size, config.vocab_size);
-        let sampling = &self.sampling;
         let branches = self.active.chunks_mut(LOGIT_ROWS);
         for (hidden, branches) in self.hidden.chunks(LOGIT_ROWS * width).zip(branches) {
             self.decoder.logits(hidden, &mut self.logits);
@@ -177,12 +243,20 @@ impl<'a> LocalEngine<'a> {
                 .zip(branches)
                 .try_for_each_init(Sampler::default, |sampler, (logits, branch)| {
                     let position = branch.tokens.len();
+                    let BranchSettings {
+                        sampling,
+                        alternatives,
+                    } = &branch.settings;
                     let Draw { token, logprob } = sampler
                         .draw(logits, sampling, branch.key.with(position as u64))
                         .ok_or(RolloutError::NonFiniteLogits {
                             tag: branch.tag,
                             position,
                         })?;
+                    if *alternatives > 0 {
+                        let likeliest = sampler.likeliest(logits, *alternatives);
+                        branch.alternatives.push(likeliest);
+                    }
                     branch.tokens.push(token);
                     branch.logprobs.push(logprob);
                     Ok(())
@@ -195,18 +269,18 @@ impl<'a> LocalEngine<'a> {
 
     /// Takes the branches that ended out of the batch.
     fn retire(&mut self) -> Vec<FinishedBranch> {
-        let sampling = &self.sampling;
         let finished: Vec<_> = self
             .active
-            .extract_if(.., |branch| branch.finish(sampling).is_some())
+            .extract_if(.., |branch| branch.finish().is_some())
             .filter_map(|branch| {
                 Some(FinishedBranch {
-                    finish: branch.finish(sampling)?,
+                    finish: branch.finish()?,
                     trunk: branch.trunk,
                     tag: branch.tag,
                     fork: branch.fork,
                     tokens: branch.tokens,
                     logprobs: branch.logprobs,
+                    alternatives: branch.alternatives,
                 })
             })
             .collect();
@@ -217,7 +291,8 @@ impl<'a> LocalEngine<'a> {
 
 impl Branch {
     /// Why it is over, if it is.
-    fn finish(&self, sampling: &Sampling) -> Option<Finish> {
+    fn finish(&self) -> Option<Finish> {
+        let sampling = &self.settings.sampling;
         let last = self.tokens.last()?;
         if sampling.stop_tokens.contains(last) {
             Some(Finish::Stop)
@@ -254,21 +329,14 @@ impl RolloutEngine for LocalEngine<'_> {
     fn drop_trunk(&mut self, trunk: TrunkId) {
         if let Some(slot) = self.trunks.get_mut(trunk.0) {
             *slot = None;
-            self.waiting.retain(|request| request.trunk != trunk);
+            self.waiting.retain(|(request, _)| request.trunk != trunk);
             self.active.retain(|branch| branch.trunk != trunk);
         }
     }
 
     fn submit(&mut self, request: BranchRequest) -> Result<(), RolloutError> {
-        let trunk_tokens = self.trunk(request.trunk)?.tokens.len();
-        if request.fork == 0 || request.fork > trunk_tokens {
-            return Err(RolloutError::ForkOutsideTrunk {
-                fork: request.fork,
-                trunk_tokens,
-            });
-        }
-        self.waiting.push_back(request);
-        Ok(())
+        let settings = self.settings.clone();
+        self.submit_with(request, settings)
     }
 
     fn step(&mut self) -> Result<Vec<FinishedBranch>, RolloutError> {

@@ -115,6 +115,28 @@ impl Sampler {
         })
     }
 
+    /// The `count` likeliest tokens of `logits`, `[vocab]`, the likeliest first (of equals the lowest
+    /// id), with their log-probabilities. Call it after [`Self::draw`] on the same logits, which
+    /// has divided them by the temperature.
+    pub fn likeliest(&mut self, logits: &[f32], count: usize) -> Vec<Draw> {
+        let count = count.min(logits.len());
+        if count == 0 {
+            return Vec::new();
+        }
+        let log_sum = log_sum_exp(logits);
+        let all = Sampling {
+            top_k: count,
+            ..Sampling::default()
+        };
+        let tokens = self.truncate(logits, log_sum, &all).iter();
+        tokens
+            .map(|&token| Draw {
+                token,
+                logprob: logits[token as usize] - log_sum,
+            })
+            .collect()
+    }
+
     /// The tokens that top-k and top-p leave, the likeliest first; at least one.
     fn truncate(&mut self, logits: &[f32], log_sum: f32, sampling: &Sampling) -> &[u32] {
         let vocab = logits.len();

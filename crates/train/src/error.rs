@@ -4,6 +4,7 @@ use crate::checkpoint::CheckpointError;
 use crate::metrics::MetricsError;
 use crate::objective::ObjectiveError;
 use seele_data::SamplerError;
+use seele_eval::EvalError;
 use seele_hint::HintError;
 use seele_policy::error::LoadError;
 use seele_policy::tokenizer::TokenizerError;
@@ -66,6 +67,9 @@ pub enum TrainError {
     /// Problems cannot be drawn.
     #[error("[rollout] problems_per_step: {0}")]
     Sampler(#[from] SamplerError),
+    /// A benchmark.
+    #[error("[eval.benchmarks]: {0}")]
+    Benchmark(#[from] EvalError),
     /// Neither the model nor its tokenizer says how a text ends.
     #[error(
         "the model names no end-of-sequence token; add `eos_token_id` to its `config.json` or `eos_token` to its tokenizer settings"

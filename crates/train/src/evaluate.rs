@@ -9,7 +9,7 @@ use seele_data::Problem;
 use seele_policy::decoder::Decoder;
 use seele_policy::tokenizer::Tokenizer;
 use seele_random::Key;
-use seele_rollout::{BranchRequest, Finish, FinishedBranch, LocalEngine, RolloutEngine, Sampling};
+use seele_rollout::{Completion, Finish, FinishedBranch, LocalEngine, Sampling, complete};
 use seele_verify::reward::{Reward, RewardRequest, Score};
 use serde_json::{Map, Value};
 
@@ -123,15 +123,13 @@ fn correct_answers(
         ..Sampling::default()
     };
     let mut engine = LocalEngine::new(decoder, sampling, limits.max_active_branches)?;
-    for (index, (_, encoded)) in data.problems.iter().enumerate() {
-        let trunk = engine.add_trunk(encoded.prompt_ids.clone())?;
-        engine.submit(BranchRequest {
-            trunk,
-            fork: encoded.prompt_ids.len(),
-            key: Key::new(0),
-            tag: index as u64,
-        })?;
-    }
+    let problems = data.problems.iter().enumerate();
+    let wanted = problems.map(|(index, (_, encoded))| Completion {
+        prompt: index,
+        prompt_ids: &encoded.prompt_ids,
+        key: Key::new(0),
+        tag: index as u64,
+    });
     let grade = |branch: FinishedBranch| {
         let (problem, _) = &data.problems[branch.tag as usize];
         let truncated = branch.finish == Finish::Length;
@@ -140,19 +138,17 @@ fn correct_answers(
     };
     beside(limits.grading_threads, grade, |grading| {
         let (mut done, mut correct) = (0, 0);
-        while engine.pending() > 0 {
-            let finished = engine.step()?;
+        complete(&mut engine, wanted, |finished, statistics| {
             done += finished.len();
-            for branch in finished {
-                engine.drop_trunk(branch.trunk);
-                grading.submit(branch);
-            }
+            finished
+                .into_iter()
+                .for_each(|branch| grading.submit(branch));
             while let Some(verdict) = grading.ready()? {
                 correct += verdict;
             }
-            let tokens = engine.statistics().decoded_tokens;
-            observer.tick(done, data.problems.len(), tokens);
-        }
+            observer.tick(done, data.problems.len(), statistics.decoded_tokens);
+            Ok::<(), TrainError>(())
+        })?;
         while let Some(verdict) = grading.wait()? {
             correct += verdict;
         }

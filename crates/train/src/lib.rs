@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod advantage;
+pub mod benchmarks;
 pub mod checkpoint;
 mod collect;
 pub mod error;

@@ -3,6 +3,7 @@
 mod begin;
 mod save;
 
+use crate::benchmarks::{EVALUATIONS, Examinee, RunBenchmarks};
 use crate::checkpoint::{
     Best, Checkpoint, CheckpointName, CheckpointWriter, Identity, Stage, TrainerState, model_card,
     publish_model,
@@ -185,7 +186,7 @@ impl<'a> Session<'a> {
             if self.is_stopped() {
                 return Ok(true);
             }
-            if !self.place.materials.eval.is_empty() {
+            if self.has_evaluation() {
                 let results = self.evaluate(0, observer)?;
                 self.log.append_evaluation(0, &results)?;
                 observer.evaluated(0, &results);
@@ -237,7 +238,7 @@ impl<'a> Session<'a> {
         let step = self.state.step + 1;
         let mut metrics = self.run.step(step, observer)?;
         let evaluates = step == recipe.steps || self.is_due(recipe.eval.every_steps, step);
-        if evaluates && !self.place.materials.eval.is_empty() {
+        if evaluates && self.has_evaluation() {
             let begun = Instant::now();
             metrics.eval = self.evaluate(step, observer)?;
             metrics.time.eval = begun.elapsed().as_secs_f64();
@@ -279,8 +280,33 @@ impl<'a> Session<'a> {
             grading_threads: recipe.grading_threads(),
         };
         let decoder = &self.run.learner.decoder;
-        let sets = &self.place.materials.eval;
-        evaluate(decoder, sets, &grader, limits, step, observer)
+        let materials = self.place.materials;
+        let mut results = evaluate(decoder, &materials.eval, &grader, limits, step, observer)?;
+        if !materials.benchmarks.is_empty() {
+            let folder = self.place.folder.join(EVALUATIONS);
+            let folder = folder.join(CheckpointName::Step(step).to_string());
+            let name = format!("{}, step {step}", recipe.name);
+            let (tokenizer, chat) = (&materials.tokenizer, materials.chat_template.as_ref());
+            let mut examinee = Examinee::new(name, &materials.config, tokenizer, chat)?;
+            examinee.identify(&self.run.learner.parameters, decoder.options().compute);
+            let benchmarks = RunBenchmarks {
+                sets: &materials.benchmarks,
+                seed: recipe.seed,
+                max_active_branches: limits.max_active_branches,
+                folder: &folder,
+            };
+            results.extend(
+                benchmarks
+                    .evaluate(decoder, &examinee, step, observer)
+                    .map_err(|error| error.at_step(step))?,
+            );
+        }
+        Ok(results)
+    }
+
+    fn has_evaluation(&self) -> bool {
+        let materials = self.place.materials;
+        !materials.eval.is_empty() || !materials.benchmarks.is_empty()
     }
 
     fn is_stopped(&self) -> bool {

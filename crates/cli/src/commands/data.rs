@@ -1,6 +1,7 @@
 //! `seele data`: look into a data set, convert it.
 
 use crate::exit::{self, Unusable};
+use crate::model_place;
 use crate::numbers::{percent, thousands};
 use crate::output::print;
 use seele_data::inspect::{GoldCheck, Inspection, Measures, Spread};
@@ -129,7 +130,10 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<u8> {
 
 fn inspect(args: &InspectArgs) -> anyhow::Result<()> {
     let problems = args.input.open()?;
-    let files = args.model.as_deref().map(ModelFiles::open).transpose()?;
+    let files = match &args.model {
+        Some(model) => Some(ModelFiles::open(&model_place::find(model)?)?),
+        None => None,
+    };
     let tokenizer = files.as_ref().map(ModelFiles::tokenizer);
     let measures = Measures {
         unit: if tokenizer.is_some() {

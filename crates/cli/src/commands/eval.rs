@@ -1,46 +1,65 @@
-//! `seele eval`: accuracy of a model on a file of problems, without hints.
+//! `seele eval`: accuracy of a model on benchmarks or on a file of problems, without hints.
+
+mod file;
+mod suite;
 
 use crate::exit::{self, Unusable};
-use crate::numbers::percent;
 use crate::output::{Output, print};
-use crate::sampling::{Request, Sampling, sample};
-use anyhow::Context;
-use indicatif::ProgressBar;
-use seele_data::{Layout, LengthLimits, Problem, PromptTemplate};
-use seele_policy::model::Model;
-use seele_train::recipe::{DataPlan, ModelChat, ModelText, ProblemSource, Solutions, TooLong};
-use seele_verify::reward::{Reward, RewardConfig, RewardKind, RewardRequest};
-use seele_verify::{Extraction, Verdict};
+use crate::sampling::{probability, temperature};
+use seele_data::{Layout, PromptTemplate};
+use seele_eval::{Benchmark, Comparison};
+use seele_verify::Extraction;
+use seele_verify::reward::RewardKind;
 use serde::de::DeserializeOwned;
-use serde_json::{Map, Value, json};
+use serde_json::Value;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-/// Measure the accuracy of a model on a file of problems, without hints.
+/// Measure the accuracy of a model on benchmarks or on a file of problems, without hints.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
-  seele eval runs/quickstart-1/model --data problems.jsonl --template bare
+  seele eval models/smollm2 --suite math --data data --out runs/eval-smollm2
+  seele eval models/smollm2 --suite gsm8k,math500 --data data --limit 200 --template chat-boxed
+  seele eval --compare runs/eval-smollm2 runs/eval-trained
+  seele eval quickstart --data problems.jsonl --template bare
   seele eval models/smollm2 --data gsm8k/test.jsonl --limit 100 --template chat-boxed
   seele eval models/smollm2 --data aime24.jsonl --temperature 0.6 --top-p 0.95 --samples 32 --json
 
 Greedy decoding and one sample a problem give pass@1; with more samples the accuracy is the mean over
-all of them (avg@k).")]
+all of them (avg@k).
+
+Suites: math (GSM8K, MATH-500, Minerva, OlympiadBench, AIME24, AMC23), general (ARC-C, GPQA-D, MMLU-Pro),
+paper (both), or names and .toml files of benchmarks, separated by commas. Options given here take the
+place of a benchmark's own settings. Repeating a command with its --out goes on where it stopped.")]
 pub(crate) struct Args {
-    /// Hugging Face folder or GGUF file.
-    model: PathBuf,
-    /// File of problems.
-    #[arg(long)]
-    data: PathBuf,
+    #[arg(help = crate::model_place::HELP)]
+    #[arg(required_unless_present = "compare")]
+    model: Option<PathBuf>,
+    /// Benchmarks: a suite (math, general, paper), or names and .toml files separated by commas.
+    #[arg(long, value_name = "NAME,...", conflicts_with_all = ["layout", "reward", "system", "responses"])]
+    suite: Option<String>,
+    /// File of problems; with --suite, the folder of the benchmarks' files [default: data].
+    #[arg(long, required_unless_present_any = ["suite", "compare"])]
+    data: Option<PathBuf>,
+    /// With --suite: folder of responses and results [default: runs/eval-<n>].
+    #[arg(long, requires = "suite", value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// With --suite: leave out benchmarks whose problems are not there instead of refusing.
+    #[arg(long, requires = "suite")]
+    skip_missing: bool,
+    /// Compare two results, folders of --out or single records, by a paired test.
+    #[arg(long, num_args = 2, value_names = ["A", "B"], conflicts_with_all = ["model", "data", "suite"])]
+    compare: Option<Vec<PathBuf>>,
     /// Columns of the file [default: told by its first row].
     #[arg(long, value_parser = named::<Layout>)]
     layout: Option<Layout>,
     /// Use only the first problems.
     #[arg(long)]
     limit: Option<NonZeroUsize>,
-    /// Prompt template: a name, or a `.toml` file.
-    #[arg(long, default_value = "r1-zero")]
-    template: String,
+    /// Prompt template: a name, or a `.toml` file [default: r1-zero, or the benchmark's].
+    #[arg(long)]
+    template: Option<String>,
     /// System message of a chat template.
     #[arg(long)]
     system: Option<String>,
@@ -50,14 +69,25 @@ pub(crate) struct Args {
     /// Where the answer is looked for: boxed, fallback, answer-tag, choice [default: as the reward has it].
     #[arg(long, value_parser = named::<Extraction>)]
     extraction: Option<Extraction>,
-    /// Longest completion, tokens [default: what the model has room for, at most 2048].
+    /// Longest completion, tokens [default: what the model has room for, at most 2048,
+    /// or the benchmark's].
     #[arg(long)]
     max_new_tokens: Option<NonZeroUsize>,
-    /// Completions of each problem.
-    #[arg(long, short = 'n', default_value = "1")]
-    samples: NonZeroUsize,
-    #[command(flatten)]
-    sampling: Sampling,
+    /// Completions of each problem [default: 1, or the benchmark's].
+    #[arg(long, short = 'n')]
+    samples: Option<NonZeroUsize>,
+    /// Divisor of the logits; 0 always takes the likeliest token [default: 0, or the benchmark's].
+    #[arg(long, value_parser = temperature)]
+    temperature: Option<f64>,
+    /// Draw from the smallest set of tokens with this probability [default: 1, or the benchmark's].
+    #[arg(long, value_parser = probability)]
+    top_p: Option<f64>,
+    /// Draw from so many likeliest tokens.
+    #[arg(long)]
+    top_k: Option<NonZeroUsize>,
+    /// Source of every draw.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
     /// Write every completion with its verdict to this file, one JSON object a line.
     #[arg(long, value_name = "FILE")]
     responses: Option<PathBuf>,
@@ -66,8 +96,8 @@ pub(crate) struct Args {
     json: bool,
 }
 
-/// Longest completion of the paper's evaluation, tokens.
-const MAX_NEW_TOKENS: usize = 2048;
+/// Template of the paper's evaluation.
+const TEMPLATE: &str = "r1-zero";
 
 /// A value of an option that a recipe has too, by its name there.
 fn named<T: DeserializeOwned>(text: &str) -> Result<T, String> {
@@ -79,117 +109,71 @@ fn named<T: DeserializeOwned>(text: &str) -> Result<T, String> {
 /// # Errors
 /// A model or data that cannot be used, or a failure while sampling.
 pub(crate) fn run(args: &Args, output: &Output) -> anyhow::Result<u8> {
-    let reward = RewardConfig {
-        kind: args.reward,
-        extraction: args.extraction,
-        ..RewardConfig::default()
-    };
-    let reward = reward
-        .build()
-        .map_err(|error| Unusable(error.to_string()))?;
-    let model = Model::load(&args.model)?;
-    let data = args.data_plan()?;
-    let context_tokens = model.config.max_position_embeddings;
-    let limits = LengthLimits {
-        context_tokens,
-        response_tokens: args.max_new_tokens.map_or(1, NonZeroUsize::get),
-    };
-    let text = ModelText::new(&model.tokenizer)?;
-    let chat = model.chat_template.clone().map(ModelChat);
-    let chat = chat
-        .as_ref()
-        .map(|chat| chat as &dyn seele_data::ChatTemplate);
-    let data = data.encode(&text, chat, limits, Solutions::Ignored)?;
-
-    let longest_prompt = data
-        .problems
-        .iter()
-        .map(|(_, encoded)| encoded.prompt_ids.len())
-        .max()
-        .unwrap_or(0);
-    let room = context_tokens
-        .saturating_sub(longest_prompt)
-        .min(MAX_NEW_TOKENS);
-    let max_new_tokens = args.max_new_tokens.map_or(room, NonZeroUsize::get);
-
-    let samples = args.samples.get();
-    let requests: Vec<Request> = data
-        .problems
-        .iter()
-        .map(|(_, encoded)| Request {
-            prompt_ids: encoded.prompt_ids.clone(),
-            samples,
-        })
-        .collect();
-    let bar = output
-        .progress
-        .add(ProgressBar::new((requests.len() * samples) as u64));
-    let completions = sample(
-        &model,
-        &requests,
-        &args.sampling,
-        max_new_tokens,
-        &mut |done| bar.set_position(done as u64),
-    )?;
-    bar.finish_and_clear();
-
-    let template = args.template()?;
-    let mut tally = Tally {
-        problems: requests.len(),
-        skipped: data.skipped,
-        ..Tally::default()
-    };
-    let mut lines = String::new();
-    for completion in &completions {
-        let (problem, _) = &data.problems[completion.request];
-        let written = model.tokenizer.decode(&completion.ids, true)?;
-        let response = template.cut(&written);
-        let tokens = completion.ids.len();
-        let verdict = judge(
-            reward.as_ref(),
-            problem,
-            response,
-            tokens,
-            max_new_tokens,
-            completion.truncated,
-        );
-        tally.add(verdict, tokens, completion.truncated);
-        let verdict = verdict.map(Verdict::name);
-        let line = json!({
-            "id": problem.id, "sample": completion.sample, "verdict": verdict, "answer": problem.answer,
-            "response": response, "tokens": tokens, "truncated": completion.truncated,
-        });
-        lines.push_str(&format!("{line}\n"));
+    match (&args.compare, &args.model, &args.suite, &args.data) {
+        (Some(results), ..) => compare(results, args.json),
+        (None, Some(model), Some(suite), _) => suite::run(args, suite, model, output),
+        (None, Some(model), None, Some(data)) => file::on_file(args, model, data, output),
+        // The argument parser asks for a model and for `--data` or `--suite`.
+        _ => Err(Unusable(
+            "name a model and `--data` or `--suite`, or two results to `--compare`".into(),
+        )
+        .into()),
     }
-    if let Some(path) = &args.responses {
-        std::fs::write(path, lines)
-            .with_context(|| format!("cannot write `{}`", path.display()))?;
-    }
-    let result = if args.json {
-        format!("{}\n", tally.to_json())
-    } else {
-        tally.to_text()
+}
+
+fn compare(results: &[PathBuf], json: bool) -> anyhow::Result<u8> {
+    let [a, b] = results else {
+        return Err(Unusable("`--compare` takes two results".into()).into());
     };
-    print(&result)?;
+    let comparison = Comparison::read(a, b).map_err(|error| Unusable(error.to_string()))?;
+    let text = match json {
+        true => format!("{}\n", serde_json::to_string_pretty(&comparison)?),
+        false => comparison.to_markdown(),
+    };
+    print(&text)?;
     Ok(exit::DONE)
 }
 
 impl Args {
-    fn data_plan(&self) -> anyhow::Result<DataPlan> {
-        Ok(DataPlan {
-            source: ProblemSource::File {
-                path: self.data.clone(),
-                layout: self.layout.clone(),
-            },
-            template: self.template()?,
-            limit: self.limit.map(NonZeroUsize::get),
-            max_prompt_tokens: None,
-            too_long: TooLong::Refuse,
-        })
+    /// A benchmark with the settings that were given in the place of its own.
+    fn adapted(&self, mut benchmark: Benchmark) -> anyhow::Result<Benchmark> {
+        if let Some(template) = &self.template {
+            benchmark.template.clone_from(template);
+            if template.ends_with(".toml") {
+                // Relative to here, not to the benchmark's file.
+                let path = std::path::absolute(template)?;
+                benchmark.template = path.display().to_string();
+            }
+        }
+        if let Some(extraction) = self.extraction {
+            benchmark.extraction = extraction;
+        }
+        if let Some(tokens) = self.max_new_tokens {
+            benchmark.max_new_tokens = tokens.get();
+        }
+        if let Some(samples) = self.samples {
+            benchmark.samples = samples.get();
+        }
+        if let Some(temperature) = self.temperature {
+            benchmark.temperature = temperature;
+            if temperature == 0.0 && self.samples.is_none() {
+                benchmark.samples = 1;
+            }
+        }
+        if let Some(top_p) = self.top_p {
+            benchmark.top_p = top_p;
+        }
+        if let Some(top_k) = self.top_k {
+            benchmark.top_k = top_k.get();
+        }
+        benchmark
+            .check()
+            .map_err(|error| Unusable(error.to_string()))?;
+        Ok(benchmark)
     }
 
     fn template(&self) -> anyhow::Result<PromptTemplate> {
-        let name = &self.template;
+        let name = self.template.as_deref().unwrap_or(TEMPLATE);
         let template = if name.ends_with(".toml") {
             PromptTemplate::from_file(name)
         } else {
@@ -205,171 +189,9 @@ impl Args {
     }
 }
 
-fn judge(
-    reward: &dyn Reward,
-    problem: &Problem,
-    response: &str,
-    response_tokens: usize,
-    max_response_tokens: usize,
-    truncated: bool,
-) -> Option<Verdict> {
-    let mut extra = problem.extra.clone();
-    if !problem.choices.is_empty() {
-        extra.insert("choices".into(), problem.choices.clone().into());
-    }
-    let request = RewardRequest {
-        id: &problem.id,
-        problem: &problem.problem,
-        response,
-        completion: response,
-        ground_truth: &problem.answer,
-        extra: &extra,
-        response_tokens,
-        max_response_tokens,
-        truncated,
-    };
-    reward.score(&request).verdict
-}
-
-/// Counts of an evaluation.
-#[derive(Clone, Debug, Default, PartialEq)]
-struct Tally {
-    problems: usize,
-    /// Problems left out because they are too long.
-    skipped: usize,
-    samples: usize,
-    correct: usize,
-    no_answer: usize,
-    gold_unreadable: usize,
-    over_budget: usize,
-    /// Samples on which the reward gave no verdict.
-    undecided: usize,
-    truncated: usize,
-    tokens: usize,
-}
-
-impl Tally {
-    fn add(&mut self, verdict: Option<Verdict>, tokens: usize, truncated: bool) {
-        self.samples += 1;
-        self.tokens += tokens;
-        self.truncated += usize::from(truncated);
-        match verdict {
-            Some(Verdict::Correct) => self.correct += 1,
-            Some(Verdict::Wrong) => {}
-            Some(Verdict::NoAnswer) => self.no_answer += 1,
-            Some(Verdict::GoldUnreadable) => self.gold_unreadable += 1,
-            Some(Verdict::OverBudget) => self.over_budget += 1,
-            None => self.undecided += 1,
-        }
-    }
-
-    /// Correct samples of all samples; 0 of none.
-    fn accuracy(&self) -> f64 {
-        self.correct as f64 / self.samples.max(1) as f64
-    }
-
-    fn share(&self, count: usize) -> f64 {
-        count as f64 / self.samples.max(1) as f64
-    }
-
-    fn to_json(&self) -> Value {
-        let mut map = Map::new();
-        map.insert("accuracy".into(), self.accuracy().into());
-        map.insert("problems".into(), self.problems.into());
-        map.insert("skipped".into(), self.skipped.into());
-        map.insert("samples".into(), self.samples.into());
-        map.insert("correct".into(), self.correct.into());
-        map.insert("no_answer".into(), self.no_answer.into());
-        map.insert("gold_unreadable".into(), self.gold_unreadable.into());
-        map.insert("over_budget".into(), self.over_budget.into());
-        map.insert("undecided".into(), self.undecided.into());
-        map.insert("truncated".into(), self.truncated.into());
-        map.insert(
-            "response_length_mean".into(),
-            self.share(self.tokens).into(),
-        );
-        Value::Object(map)
-    }
-
-    fn to_text(&self) -> String {
-        let mut out = format!(
-            "accuracy           {} ({} of {} samples, {} problems)\n",
-            percent(Some(self.accuracy())),
-            self.correct,
-            self.samples,
-            self.problems
-        );
-        let parts = [
-            ("no answer found", self.no_answer),
-            ("gold unreadable", self.gold_unreadable),
-            ("over work limit", self.over_budget),
-            ("undecided", self.undecided),
-            ("cut at the limit", self.truncated),
-        ];
-        for (name, count) in parts {
-            if count > 0 {
-                out.push_str(&format!(
-                    "{name:<18} {} ({count})\n",
-                    percent(Some(self.share(count)))
-                ));
-            }
-        }
-        if self.skipped > 0 {
-            out.push_str(&format!(
-                "left out           {} problems, too long\n",
-                self.skipped
-            ));
-        }
-        out.push_str(&format!(
-            "response length    {:.1} tokens on average\n",
-            self.share(self.tokens)
-        ));
-        out
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn every_verdict_counts_where_it_belongs_and_only_correct_ones_as_right() {
-        let mut tally = Tally {
-            problems: 3,
-            ..Tally::default()
-        };
-        let verdicts = [
-            Some(Verdict::Correct),
-            Some(Verdict::Correct),
-            Some(Verdict::Wrong),
-            Some(Verdict::NoAnswer),
-            Some(Verdict::GoldUnreadable),
-            None,
-        ];
-        for (index, verdict) in verdicts.into_iter().enumerate() {
-            tally.add(verdict, 10 * (index + 1), index == 3);
-        }
-        let json = tally.to_json();
-        assert_eq!(json["accuracy"], 2.0 / 6.0);
-        assert_eq!(
-            (
-                &json["no_answer"],
-                &json["gold_unreadable"],
-                &json["undecided"]
-            ),
-            (&1.into(), &1.into(), &1.into())
-        );
-        assert_eq!(json["response_length_mean"], 35.0);
-        let text = tally.to_text();
-        assert!(
-            text.starts_with("accuracy           33.3 % (2 of 6 samples, 3 problems)\n"),
-            "{text}"
-        );
-        assert!(
-            text.contains("cut at the limit   16.7 % (1)") && !text.contains("over work limit"),
-            "{text}"
-        );
-    }
 
     #[test]
     fn options_have_the_names_of_the_recipe() {

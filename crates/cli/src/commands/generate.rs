@@ -1,6 +1,7 @@
 //! `seele generate`: what a model writes after a prompt.
 
 use crate::exit::{self, Unusable};
+use crate::model_place;
 use crate::output::print;
 use crate::sampling::{Completion, Request, Sampling, sample};
 use anyhow::Context;
@@ -22,7 +23,7 @@ Examples:
   seele generate models/smollm2 --prompt 'Once' --temperature 0.8 --samples 3 --seed 1 --json
   echo -n '3+4=' | seele generate runs/quickstart-1/model --prompt -")]
 pub(crate) struct Args {
-    /// Hugging Face folder or GGUF file.
+    #[arg(help = crate::model_place::HELP)]
     model: PathBuf,
     /// The prompt; `-` reads standard input.
     #[arg(long, short)]
@@ -51,7 +52,7 @@ pub(crate) struct Args {
 /// # Errors
 /// A model that cannot be loaded, a prompt that does not fit it, or a failure while sampling.
 pub(crate) fn run(args: &Args) -> anyhow::Result<u8> {
-    let model = Model::load(&args.model)?;
+    let model = Model::load(&model_place::find(&args.model)?)?;
     let prompt_ids = prompt_ids(args, &model)?;
     let room = model.config.max_position_embeddings;
     let (wanted, max_new_tokens) = (prompt_ids.len(), args.max_new_tokens.get());

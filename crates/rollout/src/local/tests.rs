@@ -300,3 +300,60 @@ fn diverged_weights_stop_the_engine() {
         })
     );
 }
+
+#[test]
+fn branches_with_settings_of_their_own_run_beside_each_other_and_can_be_watched_and_cancelled() {
+    let decoder = Decoder::new(&config(), &parameters());
+    let requests = requests();
+    // What each request gives alone, in an engine of its settings.
+    let settings = |index: usize| sampling([0.0, 0.7, 1.0][index % 3]);
+    let alone: Vec<FinishedBranch> = (0..3)
+        .map(|index| {
+            let (mut finished, _) = run(&decoder, &settings(index), 1, &requests);
+            finished.remove(&requests[index].2).unwrap()
+        })
+        .collect();
+    let mut engine = LocalEngine::new(&decoder, sampling(1.0), 8).unwrap();
+    for (index, &(problem, fork, tag)) in requests.iter().take(4).enumerate() {
+        let trunk = engine.add_trunk(trunk_tokens(problem)).unwrap();
+        let key = Key::new(77).with(tag);
+        let request = BranchRequest {
+            trunk,
+            fork,
+            key,
+            tag,
+        };
+        let settings = BranchSettings {
+            sampling: Arc::new(settings(index)),
+            alternatives: 3,
+        };
+        engine.submit_with(request, settings).unwrap();
+    }
+    let mut seen: BTreeMap<u64, Vec<u32>> = BTreeMap::new();
+    let mut finished = Vec::new();
+    while engine.pending() > 0 {
+        finished.extend(engine.step().unwrap());
+        for branch in engine.running() {
+            assert_eq!(branch.alternatives.len(), branch.tokens.len());
+            let before = seen.insert(branch.tag, branch.tokens.to_vec());
+            let before = before.unwrap_or_default();
+            assert_eq!(branch.tokens[..before.len()], before);
+            assert_eq!(branch.tokens.len(), before.len() + 1);
+        }
+        engine.cancel(requests[3].2);
+    }
+    assert_eq!(finished.len(), 3, "the fourth was cancelled");
+    for expected in alone {
+        let branch = finished.iter().find(|branch| branch.tag == expected.tag);
+        let branch = branch.unwrap();
+        assert_eq!(branch.tokens, expected.tokens);
+        assert_eq!(branch.logprobs, expected.logprobs);
+        for (place, likeliest) in branch.alternatives.iter().enumerate() {
+            assert_eq!(likeliest.len(), 3);
+            assert!(likeliest.is_sorted_by(|a, b| a.logprob >= b.logprob));
+            let drawn = likeliest.iter().find(|a| a.token == branch.tokens[place]);
+            assert!(drawn.is_none_or(|a| a.logprob == branch.logprobs[place]));
+            assert!(likeliest[0].logprob >= branch.logprobs[place]);
+        }
+    }
+}

@@ -4,12 +4,13 @@ mod method;
 
 use super::error::RecipeError;
 use super::node::{Node, Origin};
-use super::plan::{DataPlan, EvalSetPlan, ModelSource, ProblemSource};
+use super::plan::{BenchmarksPlan, DataPlan, EvalSetPlan, ModelSource, ProblemSource};
 use super::sections::{NewModel, OptimizerConfig};
 use super::written::{DataSection, ModelSection, RolloutSection, SftSection, Written};
 use crate::optimizer_schedule::LearningRateConfig;
 use seele_data::PromptTemplate;
 use seele_data::arithmetic::{ArithmeticConfig, ArithmeticError, Split};
+use seele_eval::Benchmark;
 use std::fmt::Display;
 
 /// Update batch of the paper (Sec. 5.1), problems.
@@ -133,16 +134,17 @@ impl Checks<'_> {
     }
 
     fn stop_at(&self, recipe: &Written) -> Result<(), RecipeError> {
-        let sets = &recipe.eval.sets.0;
         if !recipe.eval.stop_at.is_empty() && recipe.eval.every_steps.is_none() {
             let problem = "has no effect without evaluations on the way; give `eval.every_steps`";
             return Err(self.bad("eval.stop_at", problem));
         }
+        let sets = self.evaluated(recipe)?;
         for (name, accuracy) in &recipe.eval.stop_at {
             let key = format!("eval.stop_at.{name}");
-            if !sets.iter().any(|(set, _)| set == name) {
-                let problem =
-                    format!("there is no set `{name}`; describe it in [eval.sets.{name}]");
+            if !sets.contains(name) {
+                let problem = format!(
+                    "there is no set `{name}`; describe it in [eval.sets.{name}], or name a benchmark in [eval.benchmarks]"
+                );
                 return Err(self.bad(&key, problem));
             }
             if !(0.0..=1.0).contains(accuracy) {
@@ -160,9 +162,9 @@ impl Checks<'_> {
         let Some(metric) = &save.keep_best else {
             return Ok(());
         };
-        let sets = recipe.eval.sets.0.iter();
+        let sets = self.evaluated(recipe)?.into_iter();
         let known: Vec<String> = std::iter::once("reward/mean".into())
-            .chain(sets.map(|(name, _)| format!("eval/{name}/accuracy")))
+            .chain(sets.map(|name| format!("eval/{name}/accuracy")))
             .collect();
         let range = format!("one of {}", known.join(", "));
         self.require(
@@ -405,5 +407,40 @@ impl Checks<'_> {
             })
         });
         sets.collect()
+    }
+
+    /// The benchmarks with the settings of their files.
+    pub(crate) fn benchmarks(
+        &self,
+        recipe: &Written,
+    ) -> Result<Option<BenchmarksPlan>, RecipeError> {
+        let Some(section) = &recipe.eval.benchmarks else {
+            return Ok(None);
+        };
+        let key = "eval.benchmarks.suite";
+        let benchmarks =
+            Benchmark::select(&section.suite).map_err(|error| self.bad(key, error.to_string()))?;
+        let is_set = |name: &str| recipe.eval.sets.0.iter().any(|(set, _)| set == name);
+        if let Some(benchmark) = benchmarks.iter().find(|benchmark| is_set(&benchmark.name)) {
+            let name = &benchmark.name;
+            let problem = format!("`{name}` is also a set; rename [eval.sets.{name}]");
+            return Err(self.bad(key, problem));
+        }
+        self.at_least_one_if_given(section.limit, "eval.benchmarks.limit")?;
+        Ok(Some(BenchmarksPlan {
+            benchmarks,
+            data: section.data.clone(),
+            limit: section.limit,
+        }))
+    }
+
+    /// Names of everything that is evaluated.
+    fn evaluated(&self, recipe: &Written) -> Result<Vec<String>, RecipeError> {
+        let sets = recipe.eval.sets.0.iter().map(|(name, _)| name.clone());
+        let plan = self.benchmarks(recipe)?;
+        let benchmarks = plan.into_iter().flat_map(|plan| plan.benchmarks);
+        Ok(sets
+            .chain(benchmarks.map(|benchmark| benchmark.name))
+            .collect())
     }
 }

@@ -55,10 +55,14 @@ pub(crate) fn make_paths_absolute(layers: &mut Node) {
         "data.template",
         "sft.data.path",
         "sft.data.template",
+        "eval.benchmarks.data",
     ] {
         if let Some(node) = layers.find_mut(key) {
             make_path_absolute(key, node);
         }
+    }
+    if let Some(node) = layers.find_mut("eval.benchmarks.suite") {
+        make_files_absolute(node);
     }
     let sets = layers.find_mut("eval.sets");
     if let Some(Node {
@@ -91,6 +95,24 @@ fn make_path_absolute(key: &str, node: &mut Node) {
     {
         *text = absolute.into();
     }
+}
+
+/// The files of a list of benchmarks; its other entries are names.
+fn make_files_absolute(list: &mut Node) {
+    let folder = list.origin.folder();
+    let Value::Text(text) = &mut list.value else {
+        return;
+    };
+    let entries = text.split(',').map(|entry| {
+        let entry = entry.trim();
+        let file = entry
+            .ends_with(".toml")
+            .then(|| in_folder(folder.as_deref(), Path::new(entry)))
+            .flatten();
+        file.and_then(|file| file.to_str().map(String::from))
+            .unwrap_or_else(|| entry.to_owned())
+    });
+    *text = entries.collect::<Vec<_>>().join(",");
 }
 
 /// `path` seen from `folder` (the current one if `None`), absolute. `None` if there is no such folder.

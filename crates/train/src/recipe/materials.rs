@@ -5,8 +5,10 @@ use super::plan::{DataPlan, ModelSource, Recipe};
 use super::problems::{EncodedData, ProblemsError, Solutions};
 use super::sections::{ModelFamily, NewModel, NewTokenizer};
 use super::text::{ModelChat, ModelText};
+use crate::benchmarks::Examinee;
 use crate::objective::ImitationTokens;
 use seele_data::{BoxError, LengthLimits, Message};
+use seele_eval::{Benchmark, EvalError, Evaluation, ProblemSet};
 use seele_hint::HintConfig;
 use seele_policy::chat::{ChatTemplate, ChatTemplateError};
 use seele_policy::config::{Family, ModelConfig};
@@ -36,6 +38,9 @@ pub enum MaterialsError {
     /// The reward cannot judge a single row of a section.
     #[error("{0}\nset [reward] to what these rows are made for")]
     Rows(UnusableRows),
+    /// A benchmark's problems are not there, or do not fit its protocol or the model.
+    #[error("[eval.benchmarks]: {0}")]
+    Benchmarks(#[from] EvalError),
     /// The reward cannot be built.
     #[error("[reward]: {0}")]
     Reward(#[from] RewardConfigError),
@@ -62,6 +67,8 @@ pub struct Materials {
     pub sft: Option<EncodedData>,
     /// Held-out problems by name of the set, in the recipe's order, without their solutions.
     pub eval: Vec<(String, EncodedData)>,
+    /// Benchmarks with their problems; every prompt fits the model.
+    pub benchmarks: Vec<(Benchmark, ProblemSet)>,
     /// Sections with rows that the reward cannot judge, a few of many.
     pub unusable_rows: Vec<UnusableRows>,
     /// Weight files; a fresh model has none.
@@ -138,6 +145,17 @@ impl Recipe {
             Ok((set.name.clone(), data))
         });
         let eval = sets.collect::<Result<Vec<_>, MaterialsError>>()?;
+        let mut benchmarks = Vec::new();
+        if let Some(plan) = &self.eval.benchmarks {
+            let name = self.name.clone();
+            let examinee = Examinee::new(name, &config, &tokenizer, chat_template.as_ref())?;
+            for benchmark in &plan.benchmarks {
+                let set = ProblemSet::load(benchmark, &plan.data, plan.limit)?;
+                // Encodes every prompt; what does not fit is found here.
+                Evaluation::new(benchmark, set.clone(), examinee.subject(), self.seed)?;
+                benchmarks.push((benchmark.clone(), set));
+            }
+        }
         let sections = eval
             .iter()
             .map(|(name, data)| (format!("eval.sets.{name}"), data));
@@ -157,6 +175,7 @@ impl Recipe {
             train,
             sft,
             eval,
+            benchmarks,
             unusable_rows,
             files,
         })

@@ -70,8 +70,8 @@ pub use machine::{free_disk, free_memory};
 pub use materials::{Materials, MaterialsError};
 pub use node::Origin;
 pub use plan::{
-    DataPlan, EvalPlan, EvalSetPlan, ModelPlan, ModelSource, ProblemSource, Recipe, RolloutPlan,
-    SftPlan, UpdatePlan,
+    BenchmarksPlan, DataPlan, EvalPlan, EvalSetPlan, ModelPlan, ModelSource, ProblemSource, Recipe,
+    RolloutPlan, SftPlan, UpdatePlan,
 };
 pub use preset::methods;
 pub use problems::{EncodedData, ProblemsError, Solutions};

@@ -13,6 +13,7 @@ use crate::objective::ObjectiveConfig;
 use crate::optimizer_schedule::LearningRateConfig;
 use seele_data::arithmetic::{ArithmeticConfig, Split};
 use seele_data::{Layout, PromptTemplate};
+use seele_eval::Benchmark;
 use seele_hint::HintConfig;
 use seele_verify::reward::{RewardConfig, RewardKind};
 use std::collections::BTreeMap;
@@ -174,6 +175,19 @@ pub struct EvalPlan {
     pub max_new_tokens: usize,
     /// The sets, in the order they were written.
     pub sets: Vec<EvalSetPlan>,
+    /// Benchmarks by their own protocols.
+    pub benchmarks: Option<BenchmarksPlan>,
+}
+
+/// Benchmarks that are evaluated together with the sets.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BenchmarksPlan {
+    /// What is put to the policy, and how.
+    pub benchmarks: Vec<Benchmark>,
+    /// Folder of their files, absolute.
+    pub data: PathBuf,
+    /// Use only the first problems of each.
+    pub limit: Option<usize>,
 }
 
 /// One held-out set.
@@ -264,6 +278,7 @@ impl Recipe {
                     .max_new_tokens
                     .unwrap_or(resolved.rollout.max_new_tokens),
                 sets: checks.eval_sets(&resolved)?,
+                benchmarks: checks.benchmarks(&resolved)?,
             },
             save: resolved.save.clone(),
             data: training,

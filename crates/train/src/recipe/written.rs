@@ -204,6 +204,19 @@ pub(crate) struct EvalSection {
     /// Default: as in training.
     pub(crate) max_new_tokens: Option<usize>,
     pub(crate) sets: NamedSets,
+    pub(crate) benchmarks: Option<BenchmarksSection>,
+}
+
+/// Benchmarks by their own protocols, as `seele eval --suite` puts them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct BenchmarksSection {
+    /// Suites, names and `.toml` files, separated by commas.
+    pub(crate) suite: String,
+    /// Folder of the benchmarks' files.
+    pub(crate) data: PathBuf,
+    /// Only the first problems of each.
+    #[serde(default)]
+    pub(crate) limit: Option<usize>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

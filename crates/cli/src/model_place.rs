@@ -1,0 +1,99 @@
+//! Where a model lies: a folder or file of its own, or a run by its folder or name.
+
+use crate::exit::Unusable;
+use crate::run_folder;
+use seele_train::checkpoint::{self, CHECKPOINTS, CheckpointError};
+use seele_train::trainer::MODEL;
+use std::path::{Component, Path, PathBuf};
+
+/// What `--help` says of a model argument.
+pub(crate) const HELP: &str =
+    "Hugging Face folder, GGUF file, or a run by folder or name: its last checkpoint";
+
+/// The model that is meant by `given`: itself, or the last checkpoint of the run folder `given`, of
+/// `runs/<given>`, or of the newest `runs/<given>-<n>`.
+///
+/// # Errors
+/// A run without a whole checkpoint or model.
+pub(crate) fn find(given: &Path) -> anyhow::Result<PathBuf> {
+    find_in(Path::new("runs"), given)
+}
+
+fn find_in(runs: &Path, given: &Path) -> anyhow::Result<PathBuf> {
+    if given.exists() {
+        return match is_run(given) {
+            true => last_checkpoint(given),
+            false => Ok(given.to_path_buf()),
+        };
+    }
+    let mut parts = given.components();
+    let (Some(Component::Normal(name)), None) = (parts.next(), parts.next()) else {
+        return Ok(given.to_path_buf());
+    };
+    if is_run(&runs.join(name)) {
+        return last_checkpoint(&runs.join(name));
+    }
+    match name.to_str().map(|name| run_folder::newest_in(runs, name)) {
+        Some(Ok(run)) => last_checkpoint(&run),
+        // Neither a path nor a run: the loader's message says what could be given.
+        _ => Ok(given.to_path_buf()),
+    }
+}
+
+fn is_run(path: &Path) -> bool {
+    let has = |name: &str| path.join(name).is_dir();
+    !path.join("config.json").exists() && (has(CHECKPOINTS) || has(MODEL))
+}
+
+fn last_checkpoint(run: &Path) -> anyhow::Result<PathBuf> {
+    let found = match checkpoint::find(run) {
+        Ok(found) => {
+            for error in &found.passed_over {
+                tracing::warn!("passed over: {error}");
+            }
+            found.checkpoint.folder().to_path_buf()
+        }
+        Err(CheckpointError::None { .. }) if run.join(MODEL).is_dir() => run.join(MODEL),
+        Err(CheckpointError::None { .. }) => {
+            return Err(Unusable(format!(
+                "the run `{}` has neither a checkpoint nor a model yet",
+                run.display()
+            ))
+            .into());
+        }
+        Err(error) => return Err(error.into()),
+    };
+    tracing::info!("model {}", found.display());
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    #[test]
+    fn a_run_is_found_by_folder_name_and_beginning_of_the_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let runs = folder.path().join("runs");
+        for run in ["sums-2", "sums-10", "sums-9"] {
+            fs::create_dir_all(runs.join(run).join(MODEL)).unwrap();
+        }
+        let find = |given: &str| find_in(&runs, Path::new(given)).unwrap();
+        assert_eq!(find("sums"), runs.join("sums-10/model"));
+        assert_eq!(find("sums-9"), runs.join("sums-9/model"));
+        let whole = runs.join("sums-2");
+        assert_eq!(find(whole.to_str().unwrap()), runs.join("sums-2/model"));
+        // What is no run stays what was given.
+        assert_eq!(find("other"), Path::new("other"));
+        assert_eq!(find("models/sums"), Path::new("models/sums"));
+        let model = whole.join(MODEL);
+        assert_eq!(find(model.to_str().unwrap()), model);
+        fs::create_dir_all(runs.join("empty-1").join(CHECKPOINTS)).unwrap();
+        let message = find_in(&runs, Path::new("empty")).unwrap_err().to_string();
+        assert!(
+            message.contains("neither a checkpoint nor a model"),
+            "{message}"
+        );
+    }
+}
