@@ -37,6 +37,7 @@ pub(crate) enum Command {
     /// Check answers against golds
     Verify(commands::verify::VerifyArgs),
     Explain(commands::explain::Args),
+    Bench(Box<commands::bench::Args>),
 }
 
 const START: &str = "\

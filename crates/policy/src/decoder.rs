@@ -9,6 +9,7 @@
 //! * [`head`]: log-probs and entropies of given tokens straight from hidden states, in chunks;
 //! * [`training`]: the whole pass over a micro-batch;
 //! * [`decoding`]: one token a branch; [`cache`]: the keys and values behind it;
+//! * [`products`]: the products with weights alone, to measure passes against;
 //! * [`options`]: number type of products, and what the backward pass rebuilds.
 
 pub mod block;
@@ -16,6 +17,7 @@ pub mod cache;
 pub mod decoding;
 pub mod head;
 pub mod options;
+pub mod products;
 pub mod training;
 pub mod tree;
 mod weights;
@@ -31,7 +33,11 @@ use crate::kernels::attention::Heads;
 use crate::kernels::buffers::Buffer;
 use crate::kernels::elementwise::{Rotary, rms_norm};
 use crate::parameters::Parameters;
+use rayon::prelude::*;
 use weights::{Vector, Weights};
+
+/// Elements of embedding rows that one task fetches, at least.
+const EMBEDDED: usize = 1 << 12;
 
 /// A model's weights, packed, with what a pass over it needs. `Send` and `Sync`.
 ///
@@ -104,11 +110,15 @@ impl Decoder {
     fn embed(&self, tokens: &[u32]) -> Buffer {
         let width = self.config.hidden_size;
         let mut rows = Buffer::take(tokens.len() * width);
-        for (&token, row) in tokens.iter().zip(rows.chunks_exact_mut(width)) {
+        let embed = |(row, &token): (&mut [f32], &u32)| {
             let token = token as usize;
             let known = token < self.config.vocab_size;
             self.weights.embed(if known { token } else { 0 }, row);
-        }
+        };
+        // A packed row lies scattered, so that fetching it takes longer than its size suggests.
+        let few = EMBEDDED.div_ceil(width.max(1));
+        let pairs = rows.par_chunks_exact_mut(width).zip(tokens);
+        pairs.with_min_len(few).for_each(embed);
         rows
     }
 

@@ -56,6 +56,7 @@ pub fn complete<'a, E: From<RolloutError>>(
                 trunk,
                 fork: next.prompt_ids.len(),
                 key: next.key,
+                expected_tokens: 0,
                 tag: next.tag,
             })?;
         }

@@ -16,6 +16,11 @@ pub struct BranchRequest {
     pub fork: usize,
     /// Token `t` of the branch is drawn with `key.with(t)`, whatever else runs.
     pub key: Key,
+    /// Tokens that the caller expects to have generated one after another from here on: this branch, and
+    /// what can only be asked for when it has ended. Of the branches that wait, the one with most is
+    /// started first, so that the longest way through the work does not begin last. 0 where nothing is
+    /// known; results do not depend on it.
+    pub expected_tokens: usize,
     /// The caller's name for it, handed back unchanged.
     pub tag: u64,
 }
@@ -72,7 +77,8 @@ pub trait RolloutEngine {
     /// Queues a branch.
     ///
     /// # Errors
-    /// [`RolloutError::UnknownTrunk`], [`RolloutError::ForkOutsideTrunk`]; nothing is queued.
+    /// [`RolloutError::UnknownTrunk`], [`RolloutError::ForkOutsideTrunk`], [`RolloutError::PoolTooSmall`];
+    /// nothing is queued.
     fn submit(&mut self, request: BranchRequest) -> Result<(), RolloutError>;
 
     /// Fills the batch from the queue, draws one token for each running branch, and returns those

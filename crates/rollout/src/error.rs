@@ -37,6 +37,20 @@ pub enum RolloutError {
         /// Tokens of the trunk.
         trunk_tokens: usize,
     },
+    /// Even alone a branch would not fit into the key-value memory.
+    #[error(
+        "a trunk of {trunk_tokens} tokens with a branch of up to {max_new_tokens} needs {needed} MiB for its keys and values, but the pool has {pool}; give it more memory or allow fewer new tokens"
+    )]
+    PoolTooSmall {
+        /// Tokens of the trunk.
+        trunk_tokens: usize,
+        /// Longest branch.
+        max_new_tokens: usize,
+        /// Memory of both, MiB, rounded up.
+        needed: usize,
+        /// Memory of the pool, MiB.
+        pool: usize,
+    },
     /// A setting outside its range.
     #[error("`{setting}` is {found}, but must be {expected}")]
     InvalidSetting {

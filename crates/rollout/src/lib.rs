@@ -4,7 +4,8 @@
 //! followed by the reference solution. A *branch* forks from the trunk after some tokens (the prompt
 //! and its hint) and generates on its own. The engine computes the keys and values of a trunk once,
 //! for all its branches and all their rounds, and keeps its batch full: a branch that ends leaves at
-//! once and the next in the queue takes its place, whichever problem it belongs to.
+//! once and the next in the queue takes its place, whichever problem it belongs to. Keys and values lie
+//! in pages of a pool whose size can be bounded; branches are admitted as memory allows.
 //!
 //! ```
 //! use seele_policy::config::{Family, ModelConfig};
@@ -24,7 +25,8 @@
 //! let mut engine = LocalEngine::new(&decoder, sampling, 16)?;
 //! let trunk = engine.add_trunk(vec![5, 9, 2, 30, 7])?;
 //! for (tag, fork) in [(0, 3), (1, 3), (2, 5)] {
-//!     engine.submit(BranchRequest { trunk, fork, key: Key::new(7).with(tag), tag })?;
+//!     let (key, expected_tokens) = (Key::new(7).with(tag), 0);
+//!     engine.submit(BranchRequest { trunk, fork, key, expected_tokens, tag })?;
 //! }
 //! let mut tokens = 0;
 //! while engine.pending() > 0 {
@@ -45,7 +47,7 @@
 //!   branches each have settings of their own and are watched while they grow.
 //! - [`complete`]: many completions of many prompts, the engine kept full.
 //! - [`Sampling`]: temperature, top-k, top-p, greedy, and when a branch ends.
-//! - [`RolloutStatistics`]: what the work was and how full the batch.
+//! - [`RolloutStatistics`]: what the work was, how full the batch, and where the time went.
 #![forbid(unsafe_code)]
 
 mod complete;
@@ -60,4 +62,4 @@ pub use engine::{Alternative, BranchRequest, Finish, FinishedBranch, RolloutEngi
 pub use error::RolloutError;
 pub use local::{BranchSettings, LocalEngine, RunningBranch};
 pub use sampling::{Draw, Sampler, Sampling};
-pub use statistics::RolloutStatistics;
+pub use statistics::{RolloutStatistics, RolloutTimes};

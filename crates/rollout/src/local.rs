@@ -1,31 +1,43 @@
 //! The engine that runs in this process.
 
-use crate::engine::{Alternative, BranchRequest, Finish, FinishedBranch, RolloutEngine, TrunkId};
+mod branch;
+mod memory;
+
+use crate::engine::{Alternative, BranchRequest, FinishedBranch, RolloutEngine, TrunkId};
 use crate::sampling::{Draw, Sampler, Sampling};
 use crate::{RolloutError, RolloutStatistics};
+use branch::{Branch, Waiting};
 use rayon::prelude::*;
-use seele_policy::decoder::{BranchCache, DecodeRow, Decoder, TrunkCache};
-use seele_random::Key;
-use std::collections::{BTreeMap, VecDeque};
+use seele_policy::decoder::cache::page_bytes;
+use seele_policy::decoder::{DecodeRow, Decoder, TrunkCache};
 use std::sync::Arc;
+use std::time::Instant;
 
-/// Rows whose logits exist at a time: `[64, vocab]` float32 is 40 MB for a vocabulary of 150,000,
-/// and so many rows make up for reading the output projection again.
-const LOGIT_ROWS: usize = 64;
+/// Rows whose logits exist at a time: `[128, vocab]` float32 is 78 MB for a vocabulary of 150,000, and
+/// so many rows make up for reading the output projection again.
+const LOGIT_ROWS: usize = 128;
 
 /// Continuous batching over one [`Decoder`].
 ///
-/// Waiting branches are admitted first come, first served, up to the capacity; a branch's tokens and
-/// log-probs do not depend on what else runs, on the capacity, or on the number of threads. Memory
-/// is the keys and values of the trunks that have not been dropped and of the running branches.
+/// Waiting branches are admitted as long as there are fewer than the capacity and their keys and values
+/// are expected to fit into the pool of pages ([`with_cache_memory`](Self::with_cache_memory)). Where the
+/// expectation was wrong, trunks that no running branch reads lose their pages, then the least urgent
+/// branches do; both are computed again later. A branch's tokens and log-probs do not depend on what else
+/// runs, on capacity and pool, on the order of admission, or on the number of threads.
 pub struct LocalEngine<'a> {
     decoder: &'a Decoder,
     settings: BranchSettings,
     /// By id; `None` once dropped.
     trunks: Vec<Option<Trunk>>,
-    waiting: VecDeque<(BranchRequest, BranchSettings)>,
+    waiting: Waiting,
     /// Ordered by trunk: the decoder reads a trunk's cache once for adjacent rows.
     active: Vec<Branch>,
+    /// Pages of keys and values that may be held at a time.
+    most_pages: usize,
+    /// Tokens of the branches that have ended.
+    finished_tokens: u64,
+    /// Most tokens drawn in one step.
+    fullest_step: usize,
     statistics: RolloutStatistics,
     /// `[rows, hidden_size]` and `[rows, vocab]`, kept between steps.
     hidden: Vec<f32>,
@@ -60,20 +72,9 @@ pub struct RunningBranch<'a> {
     pub alternatives: &'a [Vec<Alternative>],
 }
 
-struct Branch {
-    settings: BranchSettings,
-    alternatives: Vec<Vec<Alternative>>,
-    trunk: TrunkId,
-    fork: usize,
-    key: Key,
-    tag: u64,
-    cache: BranchCache,
-    tokens: Vec<u32>,
-    logprobs: Vec<f32>,
-}
-
 impl<'a> LocalEngine<'a> {
-    /// An engine without work that runs at most `max_active_branches` at a time.
+    /// An engine without work that runs at most `max_active_branches` at a time, with as much memory for
+    /// keys and values as they need.
     ///
     /// # Errors
     /// [`RolloutError::InvalidSetting`] if a sampling setting is outside its range or no branch may run.
@@ -97,8 +98,11 @@ impl<'a> LocalEngine<'a> {
                 alternatives: 0,
             },
             trunks: Vec::new(),
-            waiting: VecDeque::new(),
+            waiting: Waiting::default(),
             active: Vec::new(),
+            most_pages: usize::MAX,
+            finished_tokens: 0,
+            fullest_step: 0,
             statistics: RolloutStatistics {
                 capacity: max_active_branches,
                 ..RolloutStatistics::default()
@@ -106,6 +110,14 @@ impl<'a> LocalEngine<'a> {
             hidden: Vec::new(),
             logits: Vec::new(),
         })
+    }
+
+    /// Bounds the memory for keys and values, in whole pages of
+    /// [`page_bytes`](seele_policy::decoder::cache::page_bytes).
+    #[must_use]
+    pub fn with_cache_memory(mut self, bytes: usize) -> Self {
+        self.most_pages = bytes / page_bytes(self.decoder.config()).max(1);
+        self
     }
 
     /// Queues a branch with settings of its own instead of the engine's.
@@ -125,7 +137,9 @@ impl<'a> LocalEngine<'a> {
                 trunk_tokens,
             });
         }
-        self.waiting.push_back((request, settings));
+        self.check_fits_alone(trunk_tokens, settings.sampling.max_new_tokens)?;
+        let config = self.decoder.config();
+        self.waiting.submit(request, settings, config);
         Ok(())
     }
 
@@ -141,7 +155,7 @@ impl<'a> LocalEngine<'a> {
 
     /// Ends the branches with a tag, waiting or running, without a result.
     pub fn cancel(&mut self, tag: u64) {
-        self.waiting.retain(|(request, _)| request.tag != tag);
+        self.waiting.retain(|branch| branch.tag != tag);
         self.active.retain(|branch| branch.tag != tag);
     }
 
@@ -154,30 +168,36 @@ impl<'a> LocalEngine<'a> {
 
     /// Moves branches from the queue into the batch and prefills their trunks as far as they fork.
     fn admit(&mut self) {
-        let room = self.statistics.capacity - self.active.len();
-        let admitted: Vec<_> = self.waiting.drain(..room.min(self.waiting.len())).collect();
-        let mut furthest = BTreeMap::new();
-        for (request, settings) in admitted {
-            let reach = furthest.entry(request.trunk).or_insert(0);
-            *reach = request.fork.max(*reach);
-            self.statistics.forked_tokens += request.fork as u64;
-            let place = self
-                .active
-                .partition_point(|branch| branch.trunk <= request.trunk);
-            let branch = Branch {
-                settings,
-                alternatives: Vec::new(),
-                trunk: request.trunk,
-                fork: request.fork,
-                key: request.key,
-                tag: request.tag,
-                cache: BranchCache::new(self.decoder.config(), request.fork),
-                tokens: Vec::new(),
-                logprobs: Vec::new(),
-            };
-            self.active.insert(place, branch);
+        if self.waiting.len() == 0 || self.active.len() >= self.statistics.capacity {
+            return;
         }
-        for (id, reach) in furthest {
+        let mut plan = self.page_plan();
+        while self.active.len() < self.statistics.capacity
+            && let Some(next) = self.waiting.first()
+        {
+            let (trunk, fork) = (next.trunk, next.fork);
+            let room = plan.room_for(next);
+            if !self.has_room(&plan, room) {
+                if let Some(idle) = self.idle_trunk(&plan, trunk) {
+                    plan.forget(idle, self.empty_trunk(idle));
+                    continue;
+                }
+                if !self.active.is_empty() {
+                    break;
+                }
+                // Alone it fits: `submit` has seen to that.
+            }
+            plan.admit(trunk, fork, room);
+            if let Some(branch) = self.waiting.take_first() {
+                if branch.tokens.is_empty() {
+                    self.statistics.forked_tokens += fork as u64;
+                }
+                let place = self.active.partition_point(|other| other.trunk <= trunk);
+                self.active.insert(place, branch);
+            }
+        }
+        let begun = Instant::now();
+        for (id, reach) in plan.reaches() {
             // A dropped trunk has no branch in the queue.
             let Some(trunk) = self.trunks[id.0].as_mut() else {
                 continue;
@@ -189,10 +209,12 @@ impl<'a> LocalEngine<'a> {
                 self.statistics.prefilled_tokens += (reach - done) as u64;
             }
         }
+        self.statistics.time.prefill += begun.elapsed();
     }
 
-    /// The hidden state that predicts each running branch's next token, `[active, hidden_size]`: the
-    /// trunk's for a branch without tokens, else that of its last token.
+    /// Runs the next token of every branch that has one, and collects the hidden states that predict the
+    /// next token of those that draw, `[drawing, hidden_size]`: the trunk's for a branch without tokens,
+    /// else that of its last token.
     fn forward(&mut self) -> Result<(), RolloutError> {
         let width = self.decoder.config().hidden_size;
         let trunks = &self.trunks;
@@ -202,9 +224,10 @@ impl<'a> LocalEngine<'a> {
                 .map(|trunk| &trunk.cache)
                 .ok_or(RolloutError::UnknownTrunk { trunk: id })
         };
+        let fresh: Vec<bool> = self.active.iter().map(|b| b.input().is_none()).collect();
         let mut rows = Vec::with_capacity(self.active.len());
         for branch in &mut self.active {
-            if let Some(&token) = branch.tokens.last() {
+            if let Some(token) = branch.input() {
                 rows.push(DecodeRow {
                     trunk: cache_of(branch.trunk)?,
                     branch: &mut branch.cache,
@@ -219,25 +242,33 @@ impl<'a> LocalEngine<'a> {
         drop(rows);
         let mut decoded = decoded.chunks_exact(width);
         self.hidden.clear();
-        for branch in &self.active {
-            let row = if branch.tokens.is_empty() {
+        for (branch, fresh) in self.active.iter().zip(fresh) {
+            let row = if fresh {
                 Some(cache_of(branch.trunk)?.hidden(branch.fork - 1))
             } else {
                 decoded.next()
             };
-            self.hidden
-                .extend_from_slice(row.expect("one decoded row a branch that has tokens"));
+            if branch.is_caught_up() {
+                self.hidden
+                    .extend_from_slice(row.expect("one decoded row a branch with an input"));
+            }
         }
         Ok(())
     }
 
-    /// Draws the next token of every running branch.
-    fn draw(&mut self) -> Result<(), RolloutError> {
+    /// Draws the next token of every branch that has caught up with itself; returns how many those are.
+    fn draw(&mut self) -> Result<usize, RolloutError> {
         let config = self.decoder.config();
         let (width, vocab) = (config.hidden_size, config.vocab_size);
-        let branches = self.active.chunks_mut(LOGIT_ROWS);
+        let times = &mut self.statistics.time;
+        let drawing = self.active.iter_mut().filter(|b| b.is_caught_up());
+        let mut drawing: Vec<&mut Branch> = drawing.collect();
+        let branches = drawing.chunks_mut(LOGIT_ROWS);
         for (hidden, branches) in self.hidden.chunks(LOGIT_ROWS * width).zip(branches) {
+            let begun = Instant::now();
             self.decoder.logits(hidden, &mut self.logits);
+            times.decode += begun.elapsed();
+            let begun = Instant::now();
             self.logits
                 .par_chunks_mut(vocab)
                 .zip(branches)
@@ -261,10 +292,12 @@ impl<'a> LocalEngine<'a> {
                     branch.logprobs.push(logprob);
                     Ok(())
                 })?;
+            times.draw += begun.elapsed();
         }
-        self.statistics.decoded_tokens += self.active.len() as u64;
-        self.statistics.steps += 1;
-        Ok(())
+        let drawn = drawing.len();
+        self.statistics.decoded_tokens += drawn as u64;
+        self.statistics.steps += u64::from(drawn > 0);
+        Ok(drawn)
     }
 
     /// Takes the branches that ended out of the batch.
@@ -285,22 +318,9 @@ impl<'a> LocalEngine<'a> {
             })
             .collect();
         self.statistics.finished_branches += finished.len() as u64;
+        let tokens = finished.iter().map(|branch| branch.tokens.len() as u64);
+        self.finished_tokens += tokens.sum::<u64>();
         finished
-    }
-}
-
-impl Branch {
-    /// Why it is over, if it is.
-    fn finish(&self) -> Option<Finish> {
-        let sampling = &self.settings.sampling;
-        let last = self.tokens.last()?;
-        if sampling.stop_tokens.contains(last) {
-            Some(Finish::Stop)
-        } else if self.tokens.len() >= sampling.max_new_tokens {
-            Some(Finish::Length)
-        } else {
-            None
-        }
     }
 }
 
@@ -329,7 +349,7 @@ impl RolloutEngine for LocalEngine<'_> {
     fn drop_trunk(&mut self, trunk: TrunkId) {
         if let Some(slot) = self.trunks.get_mut(trunk.0) {
             *slot = None;
-            self.waiting.retain(|(request, _)| request.trunk != trunk);
+            self.waiting.retain(|branch| branch.trunk != trunk);
             self.active.retain(|branch| branch.trunk != trunk);
         }
     }
@@ -340,13 +360,23 @@ impl RolloutEngine for LocalEngine<'_> {
     }
 
     fn step(&mut self) -> Result<Vec<FinishedBranch>, RolloutError> {
+        let begun = Instant::now();
         self.admit();
         if self.active.is_empty() {
             return Ok(Vec::new());
         }
+        self.make_room();
+        let decoding = Instant::now();
         self.forward()?;
-        self.draw()?;
-        Ok(self.retire())
+        self.statistics.time.decode += decoding.elapsed();
+        self.note_peak();
+        let drawn = self.draw()?;
+        let finished = self.retire();
+        self.fullest_step = self.fullest_step.max(drawn);
+        if self.waiting.len() == 0 && 2 * drawn < self.fullest_step {
+            self.statistics.time.tail += begun.elapsed();
+        }
+        Ok(finished)
     }
 
     fn pending(&self) -> usize {

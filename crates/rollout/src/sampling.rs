@@ -1,7 +1,9 @@
 //! Drawing a token from logits.
 
 use crate::RolloutError;
-use seele_policy::kernels::softmax::{exp, log_sum_exp, scale_by_temperature};
+use seele_policy::kernels::softmax::{
+    NOTED, exp, extremes, log_sum_exp_with_notes, scale_by_temperature,
+};
 use seele_random::Key;
 
 /// Likeliest tokens that a top-p search looks at first; few sets are larger.
@@ -79,31 +81,37 @@ pub struct Draw {
 pub struct Sampler {
     /// Token ids, the likeliest first as far as they have been sorted.
     candidates: Vec<u32>,
+    /// Sums of exponentials up to every block of logits.
+    notes: Vec<f32>,
 }
 
 impl Sampler {
     /// Draws one token. `logits`, `[vocab]`, are divided by the temperature in place.
     ///
     /// The draw is the inverse of the cumulative distribution at `key.uniform()`, in the order of token
-    /// ids without truncation, else the likeliest first (of equals the lowest id). Sums are float64.
+    /// ids without truncation, else the likeliest first (of equals the lowest id). Without truncation the
+    /// row is read twice, for its largest logit and for the sums, and a block of it to find the token: sums
+    /// up to a block are float32, as in the log-prob, and those within it float64.
     ///
     /// Returns `None` if a logit is not finite or there is none.
     pub fn draw(&mut self, logits: &mut [f32], sampling: &Sampling, key: Key) -> Option<Draw> {
-        if logits.is_empty() || !logits.iter().all(|logit| logit.is_finite()) {
-            return None;
-        }
         let greedy = sampling.temperature == 0.0;
         if !greedy {
             scale_by_temperature(logits, sampling.temperature);
         }
-        let log_sum = log_sum_exp(logits);
+        let [smallest, largest] = extremes(logits);
+        if logits.is_empty() || !smallest.is_finite() || !largest.is_finite() {
+            return None;
+        }
+        // NaN is no extreme, but makes the sum NaN.
+        let log_sum = log_sum_exp_with_notes(logits, largest, &mut self.notes);
         if !log_sum.is_finite() {
             return None;
         }
         let token = if greedy || sampling.top_k == 1 {
-            likeliest(logits)
+            likeliest(logits, largest)
         } else if (sampling.top_k == 0 || sampling.top_k >= logits.len()) && sampling.top_p >= 1.0 {
-            invert(logits, log_sum, 0..logits.len() as u32, key.uniform())
+            invert_blocks(logits, largest, &self.notes, key.uniform())
         } else {
             let kept = self.truncate(logits, log_sum, sampling);
             let mass = mass(logits, log_sum, kept);
@@ -123,7 +131,8 @@ impl Sampler {
         if count == 0 {
             return Vec::new();
         }
-        let log_sum = log_sum_exp(logits);
+        let [_, largest] = extremes(logits);
+        let log_sum = log_sum_exp_with_notes(logits, largest, &mut self.notes);
         let all = Sampling {
             top_k: count,
             ..Sampling::default()
@@ -197,14 +206,34 @@ fn mass(logits: &[f32], log_sum: f32, tokens: &[u32]) -> f64 {
 }
 
 /// The first of the largest.
-fn likeliest(logits: &[f32]) -> u32 {
-    let mut best = 0;
-    for (token, &logit) in logits.iter().enumerate() {
-        if logit > logits[best] {
-            best = token;
+fn likeliest(logits: &[f32], largest: f32) -> u32 {
+    let first = logits.iter().position(|&logit| logit == largest);
+    first.unwrap_or(0) as u32
+}
+
+/// The first token at which the cumulative probability exceeds `uniform`, in `[0, 1)`, of its block if
+/// rounding leaves the block's own sum just below the noted one: then the block's last token with any
+/// probability.
+fn invert_blocks(logits: &[f32], largest: f32, notes: &[f32], uniform: f64) -> u32 {
+    let whole = notes.last().copied().map_or(0.0, f64::from);
+    let target = uniform * whole;
+    // The note behind a block is the one before the next.
+    let blocks = notes.partition_point(|&note| f64::from(note) <= target);
+    let block = blocks.saturating_sub(1);
+    let first = block * NOTED;
+    let mut reached = notes.get(block).copied().map_or(0.0, f64::from);
+    let mut last = first;
+    for (token, &logit) in logits.iter().enumerate().skip(first).take(NOTED) {
+        let weight = f64::from(exp(logit - largest));
+        if weight > 0.0 {
+            reached += weight;
+            last = token;
+            if reached > target {
+                break;
+            }
         }
     }
-    best as u32
+    last as u32
 }
 
 /// The first token at which the cumulative probability exceeds `target`. Rounding can leave the sum

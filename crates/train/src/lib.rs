@@ -13,6 +13,7 @@ pub mod objective;
 pub mod optimizer_schedule;
 pub mod progress;
 pub mod recipe;
+pub mod speed;
 mod step;
 mod supervised;
 pub mod trainer;

@@ -7,15 +7,17 @@ use crate::group::{Group, Rollout};
 use crate::metrics::{PolicyMetrics, ResidentMemory, RoundMetrics, StepMetrics, StepTimes};
 use crate::objective::dynamic_sampling_keep;
 use crate::progress::{Observer, Phase};
-use crate::recipe::{EncodedData, Recipe};
-use crate::update::{Budget, Learner, UpdateTotals, score_hints, score_reference, update};
+use crate::recipe::{EncodedData, OldLogprobs, Recipe};
+use crate::update::{
+    Budget, Learner, UpdateTotals, recompute_logprobs, score_hints, score_reference, update,
+};
 use seele_data::{EncodedProblem, EpochSampler};
 use seele_hint::{HintController, Visit};
 use seele_policy::decoder::Decoder;
-use seele_rollout::{LocalEngine, Sampling};
+use seele_rollout::{LocalEngine, RolloutStatistics, Sampling};
 use seele_verify::reward::RewardFailures;
 use std::collections::HashSet;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// What lasts from step to step.
 pub(crate) struct Run<'a> {
@@ -50,6 +52,12 @@ impl Run<'_> {
         observer.phase(step, Phase::LogProbs);
         let scoring = Instant::now();
         let (objective, budget) = (&self.recipe.objective, self.budget());
+        let recomputed_gap = match self.recipe.update.old_logprobs {
+            OldLogprobs::Recorded => 0.0,
+            OldLogprobs::Recomputed => {
+                recompute_logprobs(&self.learner.decoder, &mut groups, budget)
+            }
+        };
         score_hints(&self.learner.decoder, objective, &mut groups, budget);
         if let Some(reference) = &self.reference {
             score_reference(reference, &mut groups, budget);
@@ -58,15 +66,16 @@ impl Run<'_> {
 
         observer.phase(step, Phase::Update);
         let updating = Instant::now();
-        let (policy, tokens_train) = self.improve(&groups, observer)?;
+        let (mut policy, tokens_train) = self.improve(&groups, observer)?;
+        policy.logprob_gap_max = recomputed_gap.max(policy.logprob_gap_max);
         time.update = updating.elapsed().as_secs_f64();
 
+        time.rollout_tail = sampled.engine.tail.as_secs_f64();
         time.step = begun.elapsed().as_secs_f64();
         Ok(StepMetrics {
             step,
             policy,
             time,
-            tokens_rollout: sampled.tokens,
             tokens_train,
             memory: ResidentMemory::read(),
             ..sampled.metrics(self.hints.max_rounds(), self.recipe.target_accuracy())
@@ -96,6 +105,7 @@ impl Run<'_> {
             hints: &self.hints,
             grader: &self.grader,
             grading_threads: recipe.grading_threads(),
+            rounds: recipe.rollout.rounds,
             end_token: self.end_token,
             seed: recipe.seed,
             step,
@@ -115,7 +125,8 @@ impl Run<'_> {
             draws.retain(|draw| drawn.insert(draw.problem));
             let begun = Instant::now();
             let active = recipe.rollout.max_active_branches;
-            let mut engine = LocalEngine::new(&self.learner.decoder, sampling.clone(), active)?;
+            let mut engine = LocalEngine::new(&self.learner.decoder, sampling.clone(), active)?
+                .with_cache_memory(recipe.rollout.cache_memory.bytes());
             let collected = collection.collect(&draws, &mut engine, observer);
             let mut collected = collected.map_err(|error| error.at_step(step))?;
             let reward = collected.reward_time.as_secs_f64();
@@ -201,7 +212,29 @@ struct Sampled {
     /// Of each round, problems tried and those whose tries all ended alike.
     rounds: Vec<RoundCounts>,
     failures: Vec<(&'static str, u64)>,
+    /// Of all batches together.
+    engine: EngineTotals,
+}
+
+/// What the engines of a step did.
+#[derive(Default)]
+struct EngineTotals {
     tokens: u64,
+    /// Tokens that full batches would have had.
+    room: u64,
+    prefill_saved: u64,
+    repeated: u64,
+    tail: Duration,
+}
+
+impl EngineTotals {
+    fn add(&mut self, engine: RolloutStatistics) {
+        self.tokens += engine.decoded_tokens;
+        self.room += engine.steps * engine.capacity as u64;
+        self.prefill_saved += engine.prefill_saved_tokens();
+        self.repeated += engine.repeated_tokens;
+        self.tail += engine.time.tail;
+    }
 }
 
 #[derive(Clone, Copy, Default)]
@@ -214,7 +247,7 @@ struct RoundCounts {
 
 impl Sampled {
     fn add(&mut self, collected: Collected) {
-        self.tokens += collected.tokens;
+        self.engine.add(collected.engine);
         self.visits.extend(collected.visits);
         self.rollouts.extend(collected.replaced);
     }
@@ -300,6 +333,10 @@ impl Sampled {
             group_all_correct: self.solved_groups as f64 / self.seen_groups.max(1) as f64,
             response_length_mean: mean(generated().map(|r| r.tokens.len() as f64)),
             truncated: mean(generated().map(|r| f64::from(u8::from(r.truncated)))),
+            tokens_rollout: self.engine.tokens,
+            utilisation: self.engine.tokens as f64 / self.engine.room.max(1) as f64,
+            prefill_saved: self.engine.prefill_saved,
+            repeated: self.engine.repeated,
             ..StepMetrics::default()
         }
     }

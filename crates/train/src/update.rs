@@ -252,6 +252,23 @@ pub(crate) fn score_reference(reference: &Decoder, groups: &mut [Group], budget:
     });
 }
 
+/// Scores the rollouts under the policy that sampled them and puts that in place of what was recorded while
+/// sampling; returns the largest difference, which on a CPU is 0.
+pub(crate) fn recompute_logprobs(decoder: &Decoder, groups: &mut [Group], budget: Budget) -> f64 {
+    let mut gap = 0.0f64;
+    score(decoder, groups, budget, |group, logprobs| {
+        let slots: Vec<_> = group.rollout_slots().map(|(_, slots)| slots).collect();
+        for (rollout, slots) in group.rollouts.iter_mut().zip(slots) {
+            // A trace has none.
+            for (recorded, &now) in rollout.logprobs.iter_mut().zip(&logprobs[slots]) {
+                gap = gap.max((now - f64::from(*recorded)).abs());
+                *recorded = now as f32;
+            }
+        }
+    });
+    gap
+}
+
 /// Log-probs of the hints under the policy that sampled, where the objective reads them.
 pub(crate) fn score_hints(
     decoder: &Decoder,

@@ -1,5 +1,6 @@
 //! One module a command: its arguments and what it does with the libraries.
 
+pub(crate) mod bench;
 pub(crate) mod data;
 pub(crate) mod eval;
 pub(crate) mod explain;
@@ -15,6 +16,7 @@ use seele_policy::error::LoadError;
 use seele_train::checkpoint::CheckpointError;
 use seele_train::error::TrainError;
 use seele_train::recipe::{MaterialsError, ProblemsError, RecipeError};
+use seele_train::speed::SpeedError;
 
 /// Runs a command; the value is the exit code.
 ///
@@ -22,6 +24,7 @@ use seele_train::recipe::{MaterialsError, ProblemsError, RecipeError};
 /// Whatever stopped the command, with context.
 pub(crate) fn run(command: Command, output: &Output) -> anyhow::Result<u8> {
     match command {
+        Command::Bench(args) => bench::run(&args),
         Command::Train(args) => train::run(&args, output),
         Command::Data(args) => data::run(&args),
         Command::Eval(args) => eval::run(&args, output),
@@ -46,6 +49,9 @@ pub(crate) fn exit_code(error: &anyhow::Error) -> u8 {
             || cause
                 .downcast_ref::<TrainError>()
                 .is_some_and(TrainError::is_unusable)
+            || cause
+                .downcast_ref::<SpeedError>()
+                .is_some_and(SpeedError::is_unusable)
     };
     if error.chain().any(is_usage) {
         exit::USAGE

@@ -35,6 +35,11 @@ impl Pages {
         }
     }
 
+    /// Pages held.
+    fn count(&self) -> usize {
+        self.pages.len()
+    }
+
     /// Makes room for `tokens` positions.
     pub(crate) fn reserve(&mut self, tokens: usize) {
         while self.pages.len() * BLOCK < tokens {
@@ -104,6 +109,11 @@ impl TrunkCache {
         self.len == 0
     }
 
+    /// Pages of [`page_bytes`] that it holds.
+    pub fn pages(&self) -> usize {
+        self.pages.count()
+    }
+
     /// Final normalised hidden state at `position` (below `len()`), `[hidden_size]`: it predicts the token
     /// after it, so a branch that forks at f starts from `hidden(f - 1)`.
     pub fn hidden(&self, position: usize) -> &[f32] {
@@ -137,6 +147,11 @@ impl BranchCache {
     /// Whether no own token is in the cache.
     pub fn is_empty(&self) -> bool {
         self.len == 0
+    }
+
+    /// Pages of [`page_bytes`] that it holds.
+    pub fn pages(&self) -> usize {
+        self.pages.count()
     }
 
     /// Trunk tokens in front of it.

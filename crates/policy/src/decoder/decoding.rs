@@ -103,13 +103,27 @@ impl Decoder {
             })
             .collect();
         let runs = runs(rows, heads.rows_per_task());
+        let large = self.weights.parameters() > SMALL_MODEL;
         let mut state = self.embed(&tokens);
         for (layer, weights) in self.weights.blocks.iter().enumerate() {
             let (qkv, _) = self.project(weights, &state, &positions);
-            for (row, qkv) in rows.iter_mut().zip(qkv.chunks_exact(stride)) {
+            let write = |(row, qkv): (&mut DecodeRow<'_>, &[f32])| {
                 let (keys, values) = keys_and_values(qkv, heads.query_width());
                 let at = row.branch.len;
                 row.branch.pages.write(heads, layer, at, keys, values);
+            };
+            if large {
+                let share = rows.len().div_ceil(rayon::current_num_threads()).max(1);
+                let qkv = qkv.par_chunks(share * stride);
+                rows.par_chunks_mut(share).zip(qkv).for_each(|(rows, qkv)| {
+                    rows.iter_mut()
+                        .zip(qkv.chunks_exact(stride))
+                        .for_each(write);
+                });
+            } else {
+                rows.iter_mut()
+                    .zip(qkv.chunks_exact(stride))
+                    .for_each(write);
             }
             let mut attended = Buffer::take(rows.len() * heads.query_width());
             let shared = Shared(attended.as_mut_ptr());
@@ -133,7 +147,7 @@ impl Decoder {
                 }
             };
             let tasks = runs.len() * heads.kv_heads;
-            if self.weights.parameters() > SMALL_MODEL {
+            if large {
                 let tasks = (0..tasks).into_par_iter().with_max_len(1);
                 tasks.for_each_init(Default::default, work);
             } else {

@@ -12,6 +12,11 @@ const LOGITS: usize = 1 << 25;
 /// Rows that make up for reading the output projection.
 const LEAST_ROWS: usize = 64;
 
+/// Rows whose logits exist at one time.
+pub(super) fn rows_at_a_time(vocab_size: usize) -> usize {
+    (LOGITS / vocab_size.max(1)).max(LEAST_ROWS)
+}
+
 /// What one predicting row knows.
 struct RowScore {
     log_sum_exp: f32,
@@ -110,7 +115,7 @@ impl Decoder {
     ) {
         let (width, vocab) = (self.config.hidden_size, self.config.vocab_size);
         let mut first = 0;
-        let most = (LOGITS / vocab).max(LEAST_ROWS);
+        let most = rows_at_a_time(vocab);
         while first < targets.len() {
             let mut rows: Vec<usize> = Vec::new();
             let mut end = first;

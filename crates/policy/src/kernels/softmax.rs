@@ -55,6 +55,57 @@ multiversion! {
 }
 
 multiversion! {
+    /// Smallest and largest element; infinities the wrong way round for none. NaN counts as neither.
+    pub fn extremes(values: &[f32]) -> [f32; 2] {
+        let (mut low, mut high) = ([f32::INFINITY; LANES], [f32::NEG_INFINITY; LANES]);
+        let (chunks, rest) = values.as_chunks::<LANES>();
+        let mut last = [f32::NAN; LANES];
+        last[..rest.len()].copy_from_slice(rest);
+        for chunk in chunks.iter().chain([&last]) {
+            for ((low, high), &v) in low.iter_mut().zip(&mut high).zip(chunk) {
+                *low = if v < *low { v } else { *low };
+                *high = if v > *high { v } else { *high };
+            }
+        }
+        let (mut smallest, mut largest) = (f32::INFINITY, f32::NEG_INFINITY);
+        for (&low, &high) in low.iter().zip(&high) {
+            smallest = if low < smallest { low } else { smallest };
+            largest = if high > largest { high } else { largest };
+        }
+        [smallest, largest]
+    }
+}
+
+/// Elements between two notes of [`log_sum_exp_with_notes`].
+pub const NOTED: usize = 1024;
+
+multiversion! {
+    /// [`log_sum_exp`] of values whose largest is `maximum`, with the same bits; `notes` becomes the sum of
+    /// `e^(v - maximum)` before each block of [`NOTED`] values, ascending, with the whole sum behind the last.
+    pub fn log_sum_exp_with_notes(values: &[f32], maximum: f32, notes: &mut Vec<f32>) -> f32 {
+        notes.clear();
+        let mut lanes = [0.0f32; LANES];
+        for block in values.chunks(NOTED) {
+            notes.push(total(lanes));
+            let (chunks, rest) = block.as_chunks::<LANES>();
+            for chunk in chunks {
+                for (lane, &v) in lanes.iter_mut().zip(chunk) {
+                    *lane += exp(v - maximum);
+                }
+            }
+            if !rest.is_empty() {
+                let sum = total(lanes) + rest.iter().map(|&v| exp(v - maximum)).sum::<f32>();
+                notes.push(sum);
+                return maximum + sum.ln();
+            }
+        }
+        let sum = total(lanes);
+        notes.push(sum);
+        maximum + sum.ln()
+    }
+}
+
+multiversion! {
     fn sum_exp(values: &[f32], maximum: f32) -> f32 {
         let mut lanes = [0.0f32; LANES];
         let chunks = values.chunks_exact(LANES);
@@ -141,6 +192,34 @@ mod tests {
         assert_eq!(exp(-1000.0), 0.0);
         assert_eq!(exp(f32::NEG_INFINITY), 0.0);
         assert_eq!(exp(0.0), 1.0);
+    }
+
+    #[test]
+    fn notes_and_extremes_are_those_of_the_row() {
+        for len in [1usize, 15, 16, 1000, 1024, 1030, 5000] {
+            let row: Vec<f32> = (0..len)
+                .map(|i| ((i * 37) % 101) as f32 * 0.1 - 5.0)
+                .collect();
+            let (mut low, mut high) = (f32::INFINITY, f32::NEG_INFINITY);
+            row.iter()
+                .for_each(|&v| (low, high) = (low.min(v), high.max(v)));
+            assert_eq!(extremes(&row), [low, high]);
+            assert_eq!(maximum(&row), high);
+            let mut notes = Vec::new();
+            let sum = log_sum_exp_with_notes(&row, high, &mut notes);
+            assert_eq!(sum, log_sum_exp(&row));
+            assert_eq!(notes.len(), len.div_ceil(NOTED) + 1);
+            for (block, &note) in notes.iter().enumerate() {
+                let before = &row[..(block * NOTED).min(len)];
+                let exact: f64 = before.iter().map(|&v| f64::from(v - high).exp()).sum();
+                assert!(
+                    (f64::from(note) - exact).abs() <= 1e-6 * exact,
+                    "{len} {block}"
+                );
+            }
+        }
+        assert_eq!(extremes(&[f32::NAN, 1.0]), [1.0, 1.0]);
+        assert_eq!(extremes(&[]), [f32::INFINITY, f32::NEG_INFINITY]);
     }
 
     #[test]

@@ -1,8 +1,12 @@
+mod pool;
+
 use super::*;
+use crate::engine::Finish;
 use seele_policy::config::{Family, ModelConfig};
 use seele_policy::decoder::{TreeBranch, TreeGroup};
 use seele_policy::parameters::Parameters;
-use std::collections::HashMap;
+use seele_random::Key;
+use std::collections::{BTreeMap, HashMap};
 
 fn config() -> ModelConfig {
     ModelConfig {
@@ -78,6 +82,7 @@ fn run(
                 trunk,
                 fork,
                 key,
+                expected_tokens: 0,
                 tag,
             })
             .unwrap();
@@ -199,7 +204,7 @@ fn statistics_count_the_work() {
     assert_eq!(statistics.capacity, 5);
     // Slots are refilled at once, so only the end of the run is thin.
     assert!(
-        statistics.occupancy() > 0.8 && statistics.occupancy() <= 1.0,
+        statistics.utilisation() > 0.8 && statistics.utilisation() <= 1.0,
         "{statistics:?}"
     );
 }
@@ -218,6 +223,7 @@ fn dropping_a_trunk_ends_its_branches_only() {
                 trunk,
                 fork: 4,
                 key,
+                expected_tokens: 0,
                 tag,
             })
             .unwrap();
@@ -235,6 +241,7 @@ fn dropping_a_trunk_ends_its_branches_only() {
         trunk: dropped,
         fork: 1,
         key: Key::new(0),
+        expected_tokens: 0,
         tag: 9,
     };
     assert_eq!(
@@ -266,6 +273,7 @@ fn impossible_requests_are_refused() {
                 trunk,
                 fork,
                 key: Key::new(0),
+                expected_tokens: 0,
                 tag: 0
             }),
             Err(RolloutError::ForkOutsideTrunk {
@@ -289,6 +297,7 @@ fn diverged_weights_stop_the_engine() {
             trunk,
             fork: 2,
             key: Key::new(0),
+            expected_tokens: 0,
             tag: 6,
         })
         .unwrap();
@@ -321,6 +330,7 @@ fn branches_with_settings_of_their_own_run_beside_each_other_and_can_be_watched_
             trunk,
             fork,
             key,
+            expected_tokens: 0,
             tag,
         };
         let settings = BranchSettings {

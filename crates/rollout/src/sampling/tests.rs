@@ -1,4 +1,5 @@
 use super::*;
+use seele_policy::kernels::softmax::log_sum_exp;
 
 fn sampling(temperature: f32, top_k: usize, top_p: f32) -> Sampling {
     Sampling {
@@ -129,6 +130,26 @@ fn truncation_restricts_the_draw_but_not_the_log_prob() {
 fn inversion_ends_at_the_last_possible_token_when_rounding_falls_short() {
     let row = [0.0f32, 0.0, -1000.0];
     assert_eq!(invert(&row, log_sum_exp(&row), 0..3, 2.0), 1);
+}
+
+#[test]
+fn a_long_row_is_inverted_block_by_block_as_in_double_precision() {
+    let row = logits(4, 5003);
+    let [_, largest] = extremes(&row);
+    let mut notes = Vec::new();
+    log_sum_exp_with_notes(&row, largest, &mut notes);
+    let weights: Vec<f64> = row.iter().map(|&x| f64::from(x - largest).exp()).collect();
+    let whole: f64 = weights.iter().sum();
+    for i in 0..3000 {
+        let uniform = f64::from(i) / 3000.0;
+        let token = invert_blocks(&row, largest, &notes, uniform) as usize;
+        let before = weights[..token].iter().sum::<f64>() / whole;
+        let after = before + weights[token] / whole;
+        assert!(
+            before - 1e-6 <= uniform && uniform < after + 1e-6,
+            "{uniform}"
+        );
+    }
 }
 
 #[test]

@@ -66,8 +66,16 @@ pub const GLOSSARY: &[Glossary] = glossary![
         "falls with longer hints; growth to the limit is a warning";
     "rollout/truncated", "rollouts cut off", "rollouts that reached max_new_tokens / rollouts", "0..1",
         "low; a high share means that rollout.max_new_tokens is too small or the policy has lost its end token";
+    "rollout/utilisation", "how full the batch is", "mean branches decoding / rollout.max_active_branches, over decoding steps", "0..1",
+        "high while rounds overlap; low where a step has fewer rollouts than may decode, or a long tail";
+    "rollout/prefill_saved", "prefill that sharing saved", "trunk tokens in front of the branches, summed over branches - trunk tokens that went through the model", "tokens",
+        "grows with rollouts a problem, rounds and hint length";
+    "rollout/repeated", "tokens computed twice for lack of memory", "cached tokens of branches that gave way to others", "tokens",
+        "0; above, a larger rollout.cache_memory or a smaller rollout.max_active_branches saves time";
     "time/rollout", "time for sampling", "wall clock", "s", "most of a step";
-    "time/reward", "time for verification that sampling did not hide", "wall clock", "s", "near 0";
+    "time/rollout_tail", "end of sampling with a batch that runs empty", "part of time/rollout with nothing waiting and fewer than half as many branches decoding as in the fullest step before", "s",
+        "a small part of time/rollout; long where single rollouts are much longer than others";
+    "time/reward", "time for verification and curve fits that sampling did not hide", "wall clock", "s", "near 0";
     "time/logprobs", "time for reference log-probabilities", "wall clock", "s", "below the update";
     "time/update", "time for gradients and optimizer", "wall clock", "s", "comparable to sampling";
     "time/eval", "time for held-out evaluation", "wall clock", "s", "0 where nothing is evaluated";

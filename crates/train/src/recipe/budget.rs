@@ -136,7 +136,8 @@ impl Budget {
                 } else {
                     0
                 },
-                key_value_cache: kept_tokens * key_value_bytes(config),
+                key_value_cache: (kept_tokens * key_value_bytes(config))
+                    .min(rollout.cache_memory.bytes() as u64),
                 activations: recipe.kept_activations(config, trained as usize),
             },
         }

@@ -1,5 +1,6 @@
 //! Everything a plan names, opened and checked before any weight is read.
 
+use super::cache_memory::CacheMemory;
 use super::golds::UnusableRows;
 use super::plan::{DataPlan, ModelSource, Recipe};
 use super::problems::{EncodedData, ProblemsError, Solutions};
@@ -7,11 +8,12 @@ use super::sections::{ModelFamily, NewModel, NewTokenizer};
 use super::text::{ModelChat, ModelText};
 use crate::benchmarks::Examinee;
 use crate::objective::ImitationTokens;
-use seele_data::{BoxError, LengthLimits, Message};
+use seele_data::{BoxError, EncodedProblem, LengthLimits, Message};
 use seele_eval::{Benchmark, EvalError, Evaluation, ProblemSet};
 use seele_hint::HintConfig;
 use seele_policy::chat::{ChatTemplate, ChatTemplateError};
 use seele_policy::config::{Family, ModelConfig};
+use seele_policy::decoder::cache::{PAGE_TOKENS, page_bytes};
 use seele_policy::error::LoadError;
 use seele_policy::model::{Model, ModelFiles};
 use seele_policy::parameters::Parameters;
@@ -41,6 +43,20 @@ pub enum MaterialsError {
     /// A benchmark's problems are not there, or do not fit its protocol or the model.
     #[error("[eval.benchmarks]: {0}")]
     Benchmarks(#[from] EvalError),
+    /// Not even one rollout of the longest problem fits into the memory for keys and values.
+    #[error(
+        "[rollout]: `cache_memory` is {found} MiB, but the longest trunk ({trunk_tokens} tokens) with a rollout of {max_new_tokens} takes {needed} MiB; raise it, or lower `rollout.max_new_tokens`"
+    )]
+    CacheTooSmall {
+        /// Prompt and solution of the longest problem, tokens.
+        trunk_tokens: usize,
+        /// Longest rollout, tokens.
+        max_new_tokens: usize,
+        /// Memory of both, MiB, rounded up.
+        needed: u64,
+        /// The bound, MiB.
+        found: u64,
+    },
     /// The reward cannot be built.
     #[error("[reward]: {0}")]
     Reward(#[from] RewardConfigError),
@@ -126,6 +142,7 @@ impl Recipe {
             self.rollout.max_new_tokens,
             solutions,
         )?;
+        self.check_cache_memory(&config, &train)?;
         let sft = match &self.sft {
             None => None,
             Some(sft) => Some(encode(
@@ -178,6 +195,33 @@ impl Recipe {
             benchmarks,
             unusable_rows,
             files,
+        })
+    }
+
+    /// Refuses a bound on the memory for keys and values that the longest problem alone exceeds.
+    fn check_cache_memory(
+        &self,
+        config: &ModelConfig,
+        train: &EncodedData,
+    ) -> Result<(), MaterialsError> {
+        let CacheMemory::Mebibytes(found) = self.rollout.cache_memory else {
+            return Ok(());
+        };
+        let trunk =
+            |encoded: &EncodedProblem| encoded.prompt_ids.len() + encoded.solution_ids.len();
+        let trunks = train.problems.iter().map(|(_, encoded)| trunk(encoded));
+        let trunk_tokens = trunks.max().unwrap_or(0);
+        let max_new_tokens = self.rollout.max_new_tokens;
+        let pages = trunk_tokens.div_ceil(PAGE_TOKENS) + max_new_tokens.div_ceil(PAGE_TOKENS);
+        let needed = (pages * page_bytes(config)).div_ceil(1 << 20) as u64;
+        if needed <= found {
+            return Ok(());
+        }
+        Err(MaterialsError::CacheTooSmall {
+            trunk_tokens,
+            max_new_tokens,
+            needed,
+            found,
         })
     }
 

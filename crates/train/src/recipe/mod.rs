@@ -43,6 +43,7 @@
 //! those of `--set` from the current folder.
 
 mod budget;
+mod cache_memory;
 mod check;
 mod defaults;
 mod differences;
@@ -63,6 +64,7 @@ mod write;
 mod written;
 
 pub use budget::{Budget, Disk, Memory, activation_bytes};
+pub use cache_memory::CacheMemory;
 pub use differences::Difference;
 pub use error::{RecipeError, nearest};
 pub use golds::{UnusableRow, UnusableRows};
@@ -76,7 +78,7 @@ pub use plan::{
 pub use preset::methods;
 pub use problems::{EncodedData, ProblemsError, Solutions};
 pub use sections::{
-    Compute, ModelFamily, NewModel, NewTokenizer, OptimizerConfig, Recompute, SaveConfig, SaveType,
-    TooLong,
+    Compute, ModelFamily, NewModel, NewTokenizer, OldLogprobs, OptimizerConfig, Recompute, Rounds,
+    SaveConfig, SaveType, TooLong,
 };
 pub use text::{ModelChat, ModelText};

@@ -1,12 +1,16 @@
 //! The recipe as it will run: every default filled in, every value checked.
 
+use super::cache_memory::CacheMemory;
 use super::defaults::{lay_defaults_under, make_paths_absolute, note_derived};
 use super::error::RecipeError;
 use super::layers::load;
 use super::node::{Node, Origin, Value};
+use super::parse::parse_file;
 use super::preset::layer_of;
 use super::read::read;
-use super::sections::{Compute, NewModel, OptimizerConfig, Recompute, SaveConfig, TooLong};
+use super::sections::{
+    Compute, NewModel, OldLogprobs, OptimizerConfig, Recompute, Rounds, SaveConfig, TooLong,
+};
 use super::write::{tidy, toml_text};
 use super::written::{DataSection, EvalSetSection, Written};
 use crate::objective::ObjectiveConfig;
@@ -134,6 +138,10 @@ pub struct RolloutPlan {
     pub max_new_tokens: usize,
     /// Rollouts that are decoded at the same time.
     pub max_active_branches: usize,
+    /// Bound on the memory for their keys and values.
+    pub cache_memory: CacheMemory,
+    /// Whether problems wait for each other between rounds.
+    pub rounds: Rounds,
 }
 
 /// How a step's rollouts become optimizer steps.
@@ -145,6 +153,8 @@ pub struct UpdatePlan {
     pub passes: usize,
     /// Most tokens that go forward and backward together, unless one problem alone has more.
     pub tokens_per_microbatch: usize,
+    /// Where the log-probs of the policy that sampled come from.
+    pub old_logprobs: OldLogprobs,
 }
 
 /// Supervised fine-tuning on reference solutions.
@@ -219,6 +229,11 @@ impl Recipe {
         Self::resolve(load(path, overrides)?, name)
     }
 
+    /// A recipe given as text, named `name`.
+    pub(crate) fn from_text(text: &str, name: &str) -> Result<Self, RecipeError> {
+        Self::resolve(parse_file(text, Path::new(name), false)?, name.into())
+    }
+
     fn resolve(written: Node, name: String) -> Result<Self, RecipeError> {
         let mut layers = lay_defaults_under(written)?;
         make_paths_absolute(&mut layers);
@@ -246,6 +261,8 @@ impl Recipe {
                 top_k: resolved.rollout.top_k,
                 max_new_tokens: resolved.rollout.max_new_tokens,
                 max_active_branches: resolved.rollout.max_active_branches,
+                cache_memory: resolved.rollout.cache_memory,
+                rounds: resolved.rollout.rounds,
             },
             hint: resolved.hint.clone(),
             reward: resolved.reward.clone(),
@@ -256,6 +273,7 @@ impl Recipe {
                 problems_per_update: resolved.update.problems_per_update.unwrap_or(1),
                 passes: resolved.update.passes,
                 tokens_per_microbatch: resolved.update.tokens_per_microbatch,
+                old_logprobs: resolved.update.old_logprobs,
             },
             sft: match &resolved.sft {
                 None => None,

@@ -38,6 +38,28 @@ pub enum Recompute {
     Auto,
 }
 
+/// How the rounds of a step's problems follow each other; results do not depend on it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Rounds {
+    /// Each problem's next round starts when its own round is verified.
+    #[default]
+    Independent,
+    /// A round starts when all problems have finished theirs: for comparison.
+    LockStep,
+}
+
+/// Where the log-probs of the policy that sampled come from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OldLogprobs {
+    /// Those recorded while sampling; on a CPU they have the trainer's bits.
+    #[default]
+    Recorded,
+    /// A forward pass of the trainer before the first update.
+    Recomputed,
+}
+
 /// What becomes of a problem that does not fit the model's context or `max_prompt_tokens`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -1,6 +1,9 @@
 //! The recipe as people write it: every section and key, nothing checked beyond its kind.
 
-use super::sections::{Compute, NewModel, OptimizerConfig, Recompute, SaveConfig, TooLong};
+use super::cache_memory::CacheMemory;
+use super::sections::{
+    Compute, NewModel, OldLogprobs, OptimizerConfig, Recompute, Rounds, SaveConfig, TooLong,
+};
 use crate::advantage::AdvantageConfig;
 use crate::objective::{
     AggregationConfig, DynamicSamplingConfig, EntropyConfig, EntropyFilterConfig, ImitationConfig,
@@ -135,6 +138,8 @@ pub(crate) struct RolloutSection {
     pub(crate) top_k: Option<usize>,
     pub(crate) max_new_tokens: usize,
     pub(crate) max_active_branches: usize,
+    pub(crate) cache_memory: CacheMemory,
+    pub(crate) rounds: Rounds,
 }
 
 impl Default for RolloutSection {
@@ -147,6 +152,8 @@ impl Default for RolloutSection {
             top_k: None,
             max_new_tokens: 2048,
             max_active_branches: 256,
+            cache_memory: CacheMemory::default(),
+            rounds: Rounds::default(),
         }
     }
 }
@@ -159,6 +166,7 @@ pub(crate) struct UpdateSection {
     /// Times that the rollouts of a step are gone through.
     pub(crate) passes: usize,
     pub(crate) tokens_per_microbatch: usize,
+    pub(crate) old_logprobs: OldLogprobs,
 }
 
 impl Default for UpdateSection {
@@ -167,6 +175,7 @@ impl Default for UpdateSection {
             problems_per_update: None,
             passes: 1,
             tokens_per_microbatch: 8192,
+            old_logprobs: OldLogprobs::default(),
         }
     }
 }

@@ -70,13 +70,17 @@ struct Bench {
     stop_tokens: Vec<u32>,
 }
 
+fn recipe(overrides: &[&str]) -> Recipe {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("recipe.toml");
+    std::fs::write(&file, RECIPE).unwrap();
+    let overrides: Vec<String> = overrides.iter().map(ToString::to_string).collect();
+    Recipe::load(&file, &overrides).unwrap()
+}
+
 impl Bench {
     fn new(overrides: &[&str]) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("recipe.toml");
-        std::fs::write(&file, RECIPE).unwrap();
-        let overrides: Vec<String> = overrides.iter().map(ToString::to_string).collect();
-        let recipe = Recipe::load(&file, &overrides).unwrap();
+        let recipe = recipe(overrides);
         let materials = recipe.open().unwrap();
         let stop_tokens = materials.config.eos_token_ids.clone();
         Self {
@@ -150,6 +154,58 @@ fn verdicts_in_any_order_give_the_same_step() {
         assert!(steps(compute, "threads=4", &slow) == at_once, "{compute}");
         assert!(steps(compute, "threads=1", &slow) == at_once, "{compute}");
     }
+}
+
+#[test]
+fn rounds_in_lock_step_and_scored_again_give_the_same_step() {
+    let step = |overrides: &[&str]| {
+        let bench = Bench::new(overrides);
+        let mut run = bench.run(&PLAIN);
+        let metrics = run.step(1, &mut ()).unwrap();
+        (metrics, run.learner.parameters.values)
+    };
+    for compute in ["model.compute=f32", "model.compute=bf16"] {
+        let (independent, weights) = step(&["hint.rounds=3", compute]);
+        let lock_step = ["hint.rounds=3", compute, "rollout.rounds=lock-step"];
+        let (waited, same) = step(&lock_step);
+        assert!(same == weights, "{compute}");
+        for metrics in [&independent, &waited] {
+            assert!(0.0 < metrics.utilisation && metrics.utilisation <= 1.0);
+            assert!(metrics.prefill_saved > 0 && metrics.time.rollout_tail >= 0.0);
+        }
+        assert_eq!((independent.repeated, waited.repeated), (0, 0));
+        let again = ["hint.rounds=3", compute, "update.old_logprobs=recomputed"];
+        let (scored, same) = step(&again);
+        assert!(same == weights, "{compute}");
+        assert_eq!(scored.policy.logprob_gap_max, 0.0, "{compute}");
+        assert_eq!(independent.policy.logprob_gap_max, 0.0, "{compute}");
+    }
+}
+
+#[test]
+fn a_bounded_cache_changes_no_rollout() {
+    let sampled = |overrides: &[&str]| {
+        let bench = Bench::new(overrides);
+        let sampled = sample(&mut bench.run(&PLAIN), 1);
+        let rollouts = sampled.rollouts.iter();
+        let tokens: Vec<_> = rollouts.map(|rollout| rollout.tokens.clone()).collect();
+        (tokens, sampled.engine.prefill_saved)
+    };
+    let wide = ["hint.rounds=3", "model.new.hidden_size=512"];
+    let (tokens, saved) = sampled(&wide);
+    // A page takes 256 KiB: there is room for one trunk of two pages and two branches of one.
+    let (narrow, less) = sampled(&[wide[0], wide[1], "rollout.cache_memory=1"]);
+    assert!(narrow == tokens);
+    let wider = "model.new.hidden_size=2048";
+    let refused = recipe(&[wide[0], wider, "rollout.cache_memory=1"])
+        .open()
+        .unwrap_err()
+        .to_string();
+    assert!(
+        refused.starts_with("[rollout]: `cache_memory` is 1 MiB, but the longest trunk"),
+        "{refused}"
+    );
+    assert!(less < saved, "{less} {saved}");
 }
 
 #[test]

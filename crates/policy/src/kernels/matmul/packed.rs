@@ -221,6 +221,11 @@ impl Packed {
         }
     }
 
+    /// Bytes of the panels.
+    pub(crate) fn bytes(&self) -> usize {
+        self.columns.div_ceil(PANEL) * self.panel_words() * size_of::<u32>()
+    }
+
     /// Columns of the matrix.
     pub fn columns(&self) -> usize {
         self.columns

@@ -1,0 +1,172 @@
+//! Which branches and trunks may hold pages of keys and values.
+
+use super::branch::Branch;
+use super::{LocalEngine, TrunkId};
+use crate::RolloutError;
+use seele_policy::decoder::TrunkCache;
+use seele_policy::decoder::cache::{PAGE_TOKENS, page_bytes};
+use std::collections::BTreeMap;
+
+fn pages(tokens: usize) -> usize {
+    tokens.div_ceil(PAGE_TOKENS)
+}
+
+/// Pages that the admitted branches and their trunks are expected to hold.
+pub(super) struct PagePlan {
+    pages: usize,
+    /// Tokens that a branch is expected to have at its end; none before one has ended.
+    expected_tokens: Option<usize>,
+    /// How far trunks with an admitted branch are computed, or will be.
+    reach: BTreeMap<TrunkId, usize>,
+    /// How far all others are.
+    idle: BTreeMap<TrunkId, usize>,
+}
+
+impl PagePlan {
+    /// Pages that a branch would add: its own, and those that its trunk lacks.
+    pub(super) fn room_for(&self, branch: &Branch) -> usize {
+        let reach = self.reach.get(&branch.trunk);
+        let reach = reach.or(self.idle.get(&branch.trunk)).copied().unwrap_or(0);
+        let trunk = pages(branch.fork).saturating_sub(pages(reach));
+        trunk + self.own_pages(branch)
+    }
+
+    /// Pages of a branch at its end: as long as others were, at first as long as it may become, and longer
+    /// than it is.
+    fn own_pages(&self, branch: &Branch) -> usize {
+        let most = branch.settings.sampling.max_new_tokens;
+        let expected = self.expected_tokens.unwrap_or(most).min(most);
+        // The last token is never an input.
+        let cached = expected.saturating_sub(1);
+        pages(cached.max(branch.tokens.len() + 1)).max(1)
+    }
+
+    pub(super) fn admit(&mut self, trunk: TrunkId, fork: usize, room: usize) {
+        self.pages += room;
+        let computed = self.idle.remove(&trunk).unwrap_or(0);
+        let reach = self.reach.entry(trunk).or_insert(computed);
+        *reach = fork.max(*reach);
+    }
+
+    pub(super) fn forget(&mut self, trunk: TrunkId, freed: usize) {
+        self.pages -= freed;
+        self.idle.remove(&trunk);
+    }
+
+    /// How far each trunk of an admitted branch has to be computed.
+    pub(super) fn reaches(self) -> BTreeMap<TrunkId, usize> {
+        self.reach
+    }
+}
+
+impl LocalEngine<'_> {
+    /// Refuses a branch that the pool could not hold alone.
+    pub(super) fn check_fits_alone(
+        &self,
+        trunk_tokens: usize,
+        max_new_tokens: usize,
+    ) -> Result<(), RolloutError> {
+        let needed = pages(trunk_tokens) + pages(max_new_tokens.saturating_sub(1)).max(1);
+        if needed <= self.most_pages {
+            return Ok(());
+        }
+        let mebibytes = |pages: usize| pages * page_bytes(self.decoder.config()) / (1 << 20);
+        Err(RolloutError::PoolTooSmall {
+            trunk_tokens,
+            max_new_tokens,
+            needed: mebibytes(needed) + 1,
+            pool: mebibytes(self.most_pages),
+        })
+    }
+
+    /// What the running branches are expected to hold at their ends, and what all trunks hold.
+    pub(super) fn page_plan(&self) -> PagePlan {
+        let finished = self.statistics.finished_branches;
+        let mut plan = PagePlan {
+            pages: 0,
+            expected_tokens: match finished {
+                0 => None,
+                _ => Some(self.finished_tokens.div_ceil(finished) as usize),
+            },
+            reach: BTreeMap::new(),
+            idle: BTreeMap::new(),
+        };
+        for branch in &self.active {
+            plan.pages += plan.own_pages(branch);
+            plan.reach.insert(branch.trunk, 0);
+        }
+        for (index, trunk) in self.trunks.iter().enumerate() {
+            let (id, Some(trunk)) = (TrunkId(index), trunk) else {
+                continue;
+            };
+            if trunk.cache.is_empty() {
+                continue;
+            }
+            plan.pages += trunk.cache.pages();
+            match plan.reach.get_mut(&id) {
+                Some(reach) => *reach = trunk.cache.len(),
+                None => {
+                    plan.idle.insert(id, trunk.cache.len());
+                }
+            }
+        }
+        plan
+    }
+
+    pub(super) fn has_room(&self, plan: &PagePlan, more: usize) -> bool {
+        plan.pages.saturating_add(more) <= self.most_pages
+    }
+
+    /// The trunk with most pages of those that no admitted branch reads, besides `wanted`.
+    pub(super) fn idle_trunk(&self, plan: &PagePlan, wanted: TrunkId) -> Option<TrunkId> {
+        let idle = plan.idle.iter().filter(|&(&id, _)| id != wanted);
+        idle.max_by_key(|&(_, &len)| len).map(|(&id, _)| id)
+    }
+
+    /// Gives a trunk's pages back; returns how many.
+    pub(super) fn empty_trunk(&mut self, id: TrunkId) -> usize {
+        let config = self.decoder.config();
+        self.trunks[id.0].as_mut().map_or(0, |trunk| {
+            let pages = trunk.cache.pages();
+            trunk.cache = TrunkCache::new(config);
+            pages
+        })
+    }
+
+    /// Pages held now.
+    pub(super) fn pages_in_use(&self) -> usize {
+        let trunks = self.trunks.iter().flatten();
+        let trunks = trunks.map(|trunk| trunk.cache.pages()).sum::<usize>();
+        let branches = self.active.iter().map(|branch| branch.cache.pages());
+        trunks + branches.sum::<usize>()
+    }
+
+    pub(super) fn note_peak(&mut self) {
+        let now = self.pages_in_use();
+        self.statistics.peak_pages = now.max(self.statistics.peak_pages);
+    }
+
+    /// Sees to it that the pages which the next tokens need are there: branches can get longer than
+    /// expected. The most urgent branch never gives way, so that it comes to its end.
+    pub(super) fn make_room(&mut self) {
+        loop {
+            let needed = self.active.iter().filter(|b| b.needs_page()).count();
+            if self.pages_in_use().saturating_add(needed) <= self.most_pages {
+                return;
+            }
+            let plan = self.page_plan();
+            if let Some((&idle, _)) = plan.idle.iter().max_by_key(|&(_, &len)| len) {
+                self.empty_trunk(idle);
+                continue;
+            }
+            let least = (0..self.active.len()).min_by_key(|&index| self.active[index].urgency());
+            let Some(least) = least.filter(|_| self.active.len() > 1) else {
+                return;
+            };
+            let mut branch = self.active.remove(least);
+            let repeated = branch.give_way(self.decoder.config());
+            self.statistics.repeated_tokens += repeated as u64;
+            self.waiting.put_back(branch);
+        }
+    }
+}
