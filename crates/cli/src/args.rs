@@ -29,6 +29,7 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Train(commands::train::Args),
+    Compare(commands::compare::Args),
     Eval(Box<commands::eval::Args>),
     Generate(Box<commands::generate::Args>),
     Data(commands::data::Args),

@@ -26,19 +26,21 @@ pub(crate) const PANEL_HEIGHT: u32 = 300;
 const TITLE_HEIGHT: u32 = 44;
 
 /// One line of a panel.
-struct Curve {
-    label: String,
-    points: Vec<(f64, f64)>,
+pub(crate) struct Curve {
+    pub(crate) label: String,
+    pub(crate) points: Vec<(f64, f64)>,
+    /// Lines behind it, faint, which it sums up.
+    pub(crate) behind: Vec<Vec<(f64, f64)>>,
     /// Draw a running mean over the faint raw values.
-    smooth: bool,
+    pub(crate) smooth: bool,
 }
 
 /// One coordinate system: a share in `0..=1` over steps.
-struct Panel {
-    title: &'static str,
-    curves: Vec<Curve>,
+pub(crate) struct Panel {
+    pub(crate) title: String,
+    pub(crate) curves: Vec<Curve>,
     /// A dashed horizontal line and its label.
-    target: Option<f64>,
+    pub(crate) target: Option<f64>,
 }
 
 /// Draws the curves of a run to an SVG file; panels without data are left out.
@@ -53,7 +55,16 @@ pub(crate) fn draw(
     rows: &[MetricsRow],
     target_accuracy: Option<f64>,
 ) -> anyhow::Result<()> {
-    let panels = panels(rows, target_accuracy);
+    draw_panels(path, title, panels(rows, target_accuracy))
+}
+
+/// Draws panels below each other to an SVG file; those without data are left out.
+///
+/// # Errors
+/// If no panel has data, or the file cannot be written.
+pub(crate) fn draw_panels(path: &Path, title: &str, panels: Vec<Panel>) -> anyhow::Result<()> {
+    let has_data = |panel: &Panel| panel.curves.iter().any(|curve| !curve.points.is_empty());
+    let panels: Vec<Panel> = panels.into_iter().filter(has_data).collect();
     if panels.is_empty() {
         return Err(anyhow!(
             "there is nothing to plot: the metrics log has no step"
@@ -80,6 +91,7 @@ fn panels(rows: &[MetricsRow], target: Option<f64>) -> Vec<Panel> {
     let accuracy = (1..=rounds).map(|round| Curve {
         label: format!("round {round}"),
         points: series(&format!("hint/round_{round}/accuracy")),
+        behind: Vec::new(),
         smooth: true,
     });
     let mut sets: Vec<&str> = rows
@@ -92,33 +104,32 @@ fn panels(rows: &[MetricsRow], target: Option<f64>) -> Vec<Panel> {
     let held_out = sets.iter().map(|set| Curve {
         label: set.to_string(),
         points: series(&format!("eval/{set}/accuracy")),
+        behind: Vec::new(),
         smooth: false,
     });
     let hint = Curve {
         label: "all rounds".into(),
         points: series("hint/rate/mean"),
+        behind: Vec::new(),
         smooth: true,
     };
-    [
+    vec![
         Panel {
-            title: "accuracy of each round",
+            title: "accuracy of each round".into(),
             curves: accuracy.collect(),
             target,
         },
         Panel {
-            title: "mean hint rate (share of the solution revealed)",
+            title: "mean hint rate (share of the solution revealed)".into(),
             curves: vec![hint],
             target: None,
         },
         Panel {
-            title: "accuracy without hints on held-out problems",
+            title: "accuracy without hints on held-out problems".into(),
             curves: held_out.collect(),
             target: None,
         },
     ]
-    .into_iter()
-    .filter(|panel| panel.curves.iter().any(|curve| !curve.points.is_empty()))
-    .collect()
 }
 
 type Failure = Box<dyn std::error::Error>;
@@ -150,7 +161,7 @@ fn draw_panel(
 ) -> Result<(), Failure> {
     let text = ("sans-serif", 14).into_font().color(&INK);
     let mut chart = ChartBuilder::on(area)
-        .caption(panel.title, ("sans-serif", 16).into_font().color(&INK))
+        .caption(&panel.title, ("sans-serif", 16).into_font().color(&INK))
         .margin_top(10)
         .margin_left(8)
         .margin_right(140)
@@ -181,6 +192,12 @@ fn draw_panel(
     }
     for (curve, color) in panel.curves.iter().zip(PALETTE.iter().cycle()) {
         let bold = color.stroke_width(2);
+        for line in &curve.behind {
+            chart.draw_series(LineSeries::new(
+                line.iter().copied(),
+                color.mix(0.22).stroke_width(1),
+            ))?;
+        }
         if curve.smooth && curve.points.len() >= 20 {
             chart.draw_series(LineSeries::new(
                 curve.points.iter().copied(),
@@ -317,11 +334,13 @@ mod tests {
                         name: "easy".into(),
                         accuracy: 0.97 + 0.02 * t,
                         problems: 64,
+                        loss: None,
                     },
                     EvalAccuracy {
                         name: "hard".into(),
                         accuracy: 0.02 + 0.5 * t * t,
                         problems: 64,
+                        loss: None,
                     },
                 ]
             } else {
@@ -329,6 +348,7 @@ mod tests {
             };
             let metrics = StepMetrics {
                 step,
+                rollouts: 32,
                 rounds,
                 hint_rate_mean: 0.9 - 0.6 * t + 0.3 * noise(9),
                 eval,

@@ -186,8 +186,15 @@ impl Observer for TerminalObserver {
             loss,
             time_step,
             tokens_train,
+            held_out,
             ..
         } = metrics;
+        for set in held_out {
+            let (name, loss) = (&set.name, set.loss);
+            self.say(&format!(
+                "sft step {step}/{steps} | loss {loss:.4} on held-out solutions of {name}"
+            ));
+        }
         let every = (steps / 10).max(1);
         if step % every == 0 || step == steps {
             let speed = per_second(*tokens_train, *time_step);
@@ -209,8 +216,24 @@ impl Observer for TerminalObserver {
         self.step = metrics.step + 1;
         let eta = self.eta().filter(|_| metrics.step < self.steps);
         self.last_plain_line = Instant::now();
+        let time = format!(
+            "{}{}",
+            duration(Duration::from_secs_f64(seconds.max(0.0))),
+            eta.map(|eta| format!(" | ETA {}", duration(eta)))
+                .unwrap_or_default()
+        );
+        if metrics.rollouts == 0 {
+            self.say(&format!(
+                "step {}/{} | loss {} | {} trained tokens/s | {time}",
+                metrics.step,
+                self.steps,
+                loss_text(metrics.policy.loss),
+                per_second(metrics.tokens_train, metrics.time.update),
+            ));
+            return;
+        }
         self.say(&format!(
-            "step {}/{} | reward {:.3} | accuracy {} | hint rate {:.2} | loss {} | {} sampled, {} trained tokens/s | {}{}",
+            "step {}/{} | reward {:.3} | accuracy {} | hint rate {:.2} | loss {} | {} sampled, {} trained tokens/s | {time}",
             metrics.step,
             self.steps,
             metrics.reward_mean,
@@ -219,8 +242,6 @@ impl Observer for TerminalObserver {
             loss_text(metrics.policy.loss),
             per_second(metrics.tokens_rollout, metrics.time.rollout),
             per_second(metrics.tokens_train, metrics.time.update),
-            duration(Duration::from_secs_f64(seconds.max(0.0))),
-            eta.map(|eta| format!(" | ETA {}", duration(eta))).unwrap_or_default(),
         ));
     }
 
@@ -242,9 +263,13 @@ impl Observer for TerminalObserver {
                 format!("after step {step}")
             };
             let (name, accuracy) = (&result.name, 100.0 * result.accuracy);
+            let loss = result
+                .loss
+                .map(|loss| format!(", loss {loss:.4} on their solutions"));
             self.say(&format!(
-                "eval {name} {when}: {accuracy:.1} % of {} problems without hints",
-                result.problems
+                "eval {name} {when}: {accuracy:.1} % of {} problems without hints{}",
+                result.problems,
+                loss.unwrap_or_default()
             ));
         }
     }
@@ -304,6 +329,7 @@ mod tests {
         };
         observer.step_finished(&StepMetrics {
             step: 1,
+            rollouts: 16,
             rounds: rounds.to_vec(),
             time,
             ..Default::default()

@@ -126,6 +126,7 @@ impl RunBenchmarks<'_> {
                 name: header.benchmark,
                 accuracy,
                 problems: header.problems,
+                loss: None,
             }
         });
         Ok(results.collect())

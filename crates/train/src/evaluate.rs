@@ -1,9 +1,11 @@
 //! Scoring of completions, and accuracy without hints on held-out problems.
 
 use crate::error::TrainError;
-use crate::metrics::EvalAccuracy;
+use crate::group::Group;
+use crate::metrics::{EvalAccuracy, HeldOutLoss};
 use crate::progress::{Observer, Phase};
 use crate::recipe::EncodedData;
+use crate::update::{Budget, mean_solution_loss};
 use crate::verification::beside;
 use seele_data::Problem;
 use seele_policy::decoder::Decoder;
@@ -86,7 +88,7 @@ pub(crate) struct EvalLimits {
     pub(crate) grading_threads: usize,
 }
 
-/// Greedy accuracy on every set.
+/// Greedy accuracy on every set; a loss is for others to add.
 pub(crate) fn evaluate(
     decoder: &Decoder,
     sets: &[(String, EncodedData)],
@@ -104,9 +106,33 @@ pub(crate) fn evaluate(
             name: name.clone(),
             accuracy: correct as f64 / data.problems.len() as f64,
             problems: data.problems.len(),
+            loss: None,
         });
     }
     Ok(results)
+}
+
+/// Minus the mean log-likelihood of a token of the reference solutions, end token included, of every set that
+/// has solutions, nats.
+pub(crate) fn solution_losses(
+    decoder: &Decoder,
+    sets: &[(String, EncodedData)],
+    end_token: u32,
+    budget: Budget,
+) -> Vec<HeldOutLoss> {
+    let with_solutions = sets.iter().filter(|(_, data)| data.has_solutions());
+    let loss = |(name, data): &(String, EncodedData)| {
+        let problems = data.problems.iter().map(|(_, problem)| problem);
+        let groups: Vec<Group> = problems
+            .filter(|problem| !problem.solution_ids.is_empty())
+            .map(|problem| Group::of_solution(problem, end_token))
+            .collect();
+        HeldOutLoss {
+            name: name.clone(),
+            loss: mean_solution_loss(decoder, &groups, budget),
+        }
+    };
+    with_solutions.map(loss).collect()
 }
 
 fn correct_answers(

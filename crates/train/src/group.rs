@@ -40,7 +40,7 @@ pub(crate) struct Group {
     pub(crate) prompt_tokens: usize,
     /// Prompt and as much of the solution as training reads.
     pub(crate) trunk: Vec<u32>,
-    /// At least one; all have a reward.
+    /// All have a reward; none where training reads reference solutions only.
     pub(crate) rollouts: Vec<Rollout>,
     /// `[trunk - prompt]` log-probs under the policy that sampled; empty where not needed.
     pub(crate) old_solution: Vec<f64>,
@@ -59,14 +59,15 @@ impl Group {
         let mut rollouts = rollouts;
         rollouts.retain(|rollout| rollout.reward.is_some());
         let longest = rollouts.iter().map(|rollout| rollout.hint_tokens).max()?;
-        let mut trunk = problem.prompt_ids.clone();
-        if objective.imitation.coef > 0.0 && objective.imitation.tokens == ImitationTokens::Solution
-        {
-            trunk.extend(&problem.solution_ids);
-            trunk.push(end_token);
-        } else {
-            trunk.extend(problem.solution_ids.iter().take(longest));
+        let imitation = &objective.imitation;
+        if imitation.coef > 0.0 && imitation.tokens == ImitationTokens::Solution {
+            return Some(Self {
+                rollouts,
+                ..Self::of_solution(problem, end_token)
+            });
         }
+        let mut trunk = problem.prompt_ids.clone();
+        trunk.extend(problem.solution_ids.iter().take(longest));
         Some(Self {
             prompt_tokens: problem.prompt_ids.len(),
             trunk,
@@ -74,6 +75,20 @@ impl Group {
             old_solution: Vec::new(),
             reference: Vec::new(),
         })
+    }
+
+    /// The prompt with the whole reference solution and the end token: a trunk without branches.
+    pub(crate) fn of_solution(problem: &EncodedProblem, end_token: u32) -> Self {
+        let mut trunk = problem.prompt_ids.clone();
+        trunk.extend(&problem.solution_ids);
+        trunk.push(end_token);
+        Self {
+            prompt_tokens: problem.prompt_ids.len(),
+            trunk,
+            rollouts: Vec::new(),
+            old_solution: Vec::new(),
+            reference: Vec::new(),
+        }
     }
 
     /// Solution tokens on the trunk.

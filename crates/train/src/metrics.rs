@@ -25,6 +25,9 @@ pub const SFT_METRICS_FILE: &str = "sft.jsonl";
 pub struct StepMetrics {
     /// Step, from 1.
     pub step: usize,
+    /// Rollouts that were sampled, those of replaced rounds and without a reward included. Without any
+    /// (supervised fine-tuning), nothing that is measured on rollouts is logged.
+    pub rollouts: usize,
     /// Mean reward of all rollouts that have one, before any shaping by length.
     pub reward_mean: f64,
     /// Rollouts without a reward: they count nowhere else.
@@ -134,10 +137,22 @@ pub struct EvalAccuracy {
     pub accuracy: f64,
     /// Problems evaluated.
     pub problems: usize,
+    /// Minus mean log-likelihood of a token of the reference solutions, nats, where training reads such
+    /// solutions and the set has some.
+    pub loss: Option<f64>,
+}
+
+/// Loss on the reference solutions of a held-out set.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HeldOutLoss {
+    /// Name of the set in the recipe.
+    pub name: String,
+    /// Minus mean log-likelihood of a solution token, nats.
+    pub loss: f64,
 }
 
 /// Measurements of one step of supervised fine-tuning.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct SftStepMetrics {
     /// Step of this stage, from 1.
     pub step: usize,
@@ -153,6 +168,8 @@ pub struct SftStepMetrics {
     pub tokens_train: u64,
     /// Wall-clock seconds of the step.
     pub time_step: f64,
+    /// Loss on held-out solutions after the step, where it was measured.
+    pub held_out: Vec<HeldOutLoss>,
 }
 
 impl StepMetrics {
@@ -161,48 +178,62 @@ impl StepMetrics {
         let mut map = Map::new();
         map.insert("step".into(), self.step.into());
         let mut put_value = |key: &str, value: Value| map.insert(key.into(), value);
-        put_value("reward/mean", self.reward_mean.into());
-        put_value("reward/missing", self.reward_missing.into());
-        for (kind, count) in &self.reward_failures {
-            put_value(&format!("reward/failures/{kind}"), (*count).into());
-        }
-        let mut put = |key: &str, value: f64| put_value(key, value.into());
-        put("hint/rate/mean", self.hint_rate_mean);
-        for (index, round) in self.rounds.iter().enumerate() {
-            put(
-                &format!("hint/round_{}/accuracy", index + 1),
-                round.accuracy,
-            );
-            put(&format!("hint/round_{}/rate", index + 1), round.hint_rate);
-            put(
-                &format!("hint/round_{}/zero_variance", index + 1),
-                round.zero_variance,
-            );
-            if let Some(deviation) = round.deviation {
-                put(&format!("hint/round_{}/deviation", index + 1), deviation);
+        let samples = self.rollouts > 0;
+        if samples {
+            put_value("reward/mean", self.reward_mean.into());
+            put_value("reward/missing", self.reward_missing.into());
+            for (kind, count) in &self.reward_failures {
+                put_value(&format!("reward/failures/{kind}"), (*count).into());
             }
         }
-        put("group/zero_variance", self.group_zero_variance);
-        put("group/all_correct", self.group_all_correct);
+        let mut put = |key: &str, value: f64| put_value(key, value.into());
+        if samples {
+            put("hint/rate/mean", self.hint_rate_mean);
+            for (index, round) in self.rounds.iter().enumerate() {
+                put(
+                    &format!("hint/round_{}/accuracy", index + 1),
+                    round.accuracy,
+                );
+                put(&format!("hint/round_{}/rate", index + 1), round.hint_rate);
+                put(
+                    &format!("hint/round_{}/zero_variance", index + 1),
+                    round.zero_variance,
+                );
+                if let Some(deviation) = round.deviation {
+                    put(&format!("hint/round_{}/deviation", index + 1), deviation);
+                }
+            }
+            put("group/zero_variance", self.group_zero_variance);
+            put("group/all_correct", self.group_all_correct);
+        }
         put("policy/loss", self.policy.loss);
         if let Some(kl) = self.policy.kl {
             put("policy/kl", kl);
         }
-        put("policy/entropy", self.policy.entropy);
+        if samples {
+            put("policy/entropy", self.policy.entropy);
+        }
         if let Some(imitation) = self.policy.imitation {
             put("policy/imitation", imitation);
         }
-        put("policy/clip_fraction", self.policy.clip_fraction);
+        if samples {
+            put("policy/clip_fraction", self.policy.clip_fraction);
+        }
         put("policy/grad_norm", self.policy.grad_norm);
         put("policy/learning_rate", self.policy.learning_rate);
-        put("policy/logprob_gap/max", self.policy.logprob_gap_max);
+        if samples {
+            put("policy/logprob_gap/max", self.policy.logprob_gap_max);
+        }
         put_value("policy/skipped_updates", self.policy.skipped_updates.into());
+        put_value("rollout/count", self.rollouts.into());
         let mut put = |key: &str, value: f64| put_value(key, value.into());
-        put("rollout/response_length/mean", self.response_length_mean);
-        put("rollout/truncated", self.truncated);
-        put("rollout/utilisation", self.utilisation);
-        put_value("rollout/prefill_saved", self.prefill_saved.into());
-        put_value("rollout/repeated", self.repeated.into());
+        if samples {
+            put("rollout/response_length/mean", self.response_length_mean);
+            put("rollout/truncated", self.truncated);
+            put("rollout/utilisation", self.utilisation);
+            put_value("rollout/prefill_saved", self.prefill_saved.into());
+            put_value("rollout/repeated", self.repeated.into());
+        }
         let mut put = |key: &str, value: f64| put_value(key, value.into());
         put("time/rollout", self.time.rollout);
         put("time/rollout_tail", self.time.rollout_tail);
@@ -233,6 +264,9 @@ impl SftStepMetrics {
         map.insert("sft/learning_rate".into(), self.learning_rate.into());
         map.insert("sft/tokens_train".into(), self.tokens_train.into());
         map.insert("sft/time_step".into(), self.time_step.into());
+        for set in &self.held_out {
+            map.insert(format!("sft/eval/{}/loss", set.name), set.loss.into());
+        }
         map
     }
 }
@@ -243,5 +277,8 @@ fn put_eval(map: &mut Map<String, Value>, results: &[EvalAccuracy]) {
             format!("eval/{}/accuracy", result.name),
             result.accuracy.into(),
         );
+        if let Some(loss) = result.loss {
+            map.insert(format!("eval/{}/loss", result.name), loss.into());
+        }
     }
 }

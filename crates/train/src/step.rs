@@ -11,7 +11,7 @@ use crate::recipe::{EncodedData, OldLogprobs, Recipe};
 use crate::update::{
     Budget, Learner, UpdateTotals, recompute_logprobs, score_hints, score_reference, update,
 };
-use seele_data::{EncodedProblem, EpochSampler};
+use seele_data::{Draw, EncodedProblem, EpochSampler};
 use seele_hint::{HintController, Visit};
 use seele_policy::decoder::Decoder;
 use seele_rollout::{LocalEngine, RolloutStatistics, Sampling};
@@ -91,6 +91,9 @@ impl Run<'_> {
         time: &mut StepTimes,
     ) -> Result<Sampled, TrainError> {
         let recipe = self.recipe;
+        if !recipe.objective.needs_rollouts() {
+            return Ok(self.solutions());
+        }
         let dynamic = recipe.objective.dynamic_sampling;
         let wanted = recipe.rollout.problems_per_step;
         let sampling = Sampling {
@@ -109,7 +112,7 @@ impl Run<'_> {
             end_token: self.end_token,
             seed: recipe.seed,
             step,
-            total_steps: recipe.steps,
+            total_steps: recipe.steps(self.data.problems.len()),
         };
         let batches = if dynamic.drop_uniform {
             dynamic.max_rollout_batches
@@ -147,6 +150,19 @@ impl Run<'_> {
         Ok(sampled)
     }
 
+    /// The next problems with nothing but their reference solutions.
+    fn solutions(&mut self) -> Sampled {
+        let group = |draw: Draw| {
+            let problem = &self.data.problems[draw.problem].1;
+            Group::of_solution(problem, self.end_token)
+        };
+        let draws = self.sampler.next_batch();
+        Sampled {
+            groups: draws.into_iter().map(group).collect(),
+            ..Sampled::default()
+        }
+    }
+
     /// All passes over the groups, one optimizer step for every `problems_per_update` of them.
     fn improve(
         &mut self,
@@ -154,6 +170,7 @@ impl Run<'_> {
         observer: &mut dyn Observer,
     ) -> Result<(PolicyMetrics, u64), TrainError> {
         let (recipe, budget) = (self.recipe, self.budget());
+        let optimizer_steps = recipe.optimizer_steps(self.data.problems.len()) as u64;
         let size = recipe.update.problems_per_update;
         let total = groups.len().div_ceil(size) * recipe.update.passes;
         let mut totals = UpdateTotals::default();
@@ -162,7 +179,7 @@ impl Run<'_> {
             for (index, batch) in groups.chunks(size).enumerate() {
                 learning_rate = recipe
                     .learning_rate
-                    .learning_rate(self.updates as u64, recipe.optimizer_steps() as u64);
+                    .learning_rate(self.updates as u64, optimizer_steps);
                 let report = update(
                     &mut self.learner,
                     &recipe.objective,
@@ -191,7 +208,8 @@ impl Run<'_> {
         Ok((metrics, totals.tokens))
     }
 
-    fn budget(&self) -> Budget {
+    /// How batches go through the model.
+    pub(crate) fn budget(&self) -> Budget {
         Budget {
             tokens_per_microbatch: self.recipe.update.tokens_per_microbatch,
             temperature: self.recipe.rollout.temperature as f32,
@@ -324,6 +342,7 @@ impl Sampled {
             })
         });
         StepMetrics {
+            rollouts: generated().count(),
             reward_mean: mean(all().filter_map(|rollout| rollout.reward)),
             reward_missing: all().filter(|rollout| rollout.reward.is_none()).count(),
             reward_failures: self.failures.clone(),

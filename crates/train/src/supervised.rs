@@ -2,15 +2,34 @@
 
 use crate::checkpoint::SupervisedPosition;
 use crate::error::TrainError;
+use crate::evaluate::solution_losses;
 use crate::metrics::{MetricsLog, SftStepMetrics};
 use crate::progress::{Observer, Phase};
-use crate::recipe::{EncodedData, SftPlan};
-use crate::update::Learner;
+use crate::recipe::{EncodedData, Length, SftPlan};
+use crate::update::{Budget, Learner};
 use seele_data::{EncodedProblem, JoinedProblems, join_encoded};
 use seele_policy::decoder::{ScoreGradients, TreeGroup};
 use seele_random::Key;
 use std::convert::Infallible;
 use std::time::Instant;
+
+const ORDER: u64 = u64::from_be_bytes(*b"sft     ");
+
+/// Steps of the stage over `data`, for a model that reads `context` tokens.
+pub(crate) fn steps(plan: &SftPlan, data: &EncodedData, seed: u64, context: usize) -> usize {
+    let epochs = match plan.length {
+        Length::Steps(steps) => return steps,
+        Length::Epochs(epochs) => epochs as u64,
+    };
+    // Sequences hold fewer problems where more do not fit, so they have to be put together to be counted.
+    let mut order = Order::at(data, seed, SupervisedPosition::default());
+    let mut sequences: usize = 0;
+    while !order.is_through(epochs) {
+        order.sequence(data, plan.problems_per_sequence, context);
+        sequences += 1;
+    }
+    sequences.div_ceil(plan.sequences_per_step)
+}
 
 /// Draws problems in an order of its own for each pass over them.
 struct Order {
@@ -22,13 +41,19 @@ struct Order {
 
 impl Order {
     /// Goes on at `position`.
-    fn at(problems: usize, key: Key, position: SupervisedPosition) -> Self {
+    fn at(data: &EncodedData, seed: u64, position: SupervisedPosition) -> Self {
+        let key = Key::new(seed).with(ORDER);
         Self {
             key,
             epoch: position.epoch,
             next: position.taken,
-            order: key.with(position.epoch).permutation(problems),
+            order: key.with(position.epoch).permutation(data.problems.len()),
         }
+    }
+
+    /// Whether every problem has been taken `epochs` times.
+    fn is_through(&self, epochs: u64) -> bool {
+        self.epoch + u64::from(self.next == self.order.len()) >= epochs
     }
 
     fn peek(&mut self) -> usize {
@@ -67,14 +92,18 @@ pub(crate) struct Supervised<'a> {
     pub(crate) plan: &'a SftPlan,
     pub(crate) data: &'a EncodedData,
     pub(crate) end_token: u32,
+    /// Held-out problems, those with solutions for the loss on them.
+    pub(crate) held_out: &'a [(String, EncodedData)],
     pub(crate) tokens_per_microbatch: usize,
-    pub(crate) key: Key,
+    pub(crate) seed: u64,
+    /// Steps of the whole stage.
+    pub(crate) steps: usize,
 }
 
 impl Supervised<'_> {
     /// Whether the stage is over at a position.
     pub(crate) fn is_over(&self, position: SupervisedPosition) -> bool {
-        position.step >= self.plan.steps
+        position.step >= self.steps
     }
 
     /// Runs the step after `position`, which moves on.
@@ -87,7 +116,7 @@ impl Supervised<'_> {
     ) -> Result<(), TrainError> {
         let plan = self.plan;
         let context = learner.decoder.config().max_position_embeddings;
-        let mut order = Order::at(self.data.problems.len(), self.key, *position);
+        let mut order = Order::at(self.data, self.seed, *position);
         let step = position.step + 1;
         let begun = Instant::now();
         observer.phase(step, Phase::Sft);
@@ -99,7 +128,7 @@ impl Supervised<'_> {
             .collect();
         let learning_rate = plan
             .learning_rate
-            .learning_rate(step as u64 - 1, plan.steps as u64);
+            .learning_rate(step as u64 - 1, self.steps as u64);
         let (loss, tokens_train) = self.gradient(learner, &sequences, observer);
         let grad_norm = if loss.is_finite() {
             learner.apply(learning_rate)
@@ -107,14 +136,29 @@ impl Supervised<'_> {
             learner.gradient.fill(0.0);
             f64::NAN
         };
+        let time_step = begun.elapsed().as_secs_f64();
+        let is_due = |every: usize| step.is_multiple_of(every) || step == self.steps;
+        let held_out = match plan.eval_every_steps.is_some_and(is_due) {
+            true => solution_losses(
+                &learner.decoder,
+                self.held_out,
+                self.end_token,
+                Budget {
+                    tokens_per_microbatch: self.tokens_per_microbatch,
+                    temperature: 1.0,
+                },
+            ),
+            false => Vec::new(),
+        };
         let metrics = SftStepMetrics {
             step,
-            steps: plan.steps,
+            steps: self.steps,
             loss,
             grad_norm,
             learning_rate,
             tokens_train,
-            time_step: begun.elapsed().as_secs_f64(),
+            time_step,
+            held_out,
         };
         log.append_sft(&metrics)?;
         observer.sft_step_finished(&metrics);

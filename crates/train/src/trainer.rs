@@ -9,7 +9,7 @@ use crate::checkpoint::{
     publish_model,
 };
 use crate::error::TrainError;
-use crate::evaluate::{EvalLimits, Grader, evaluate};
+use crate::evaluate::{EvalLimits, Grader, evaluate, solution_losses};
 use crate::metrics::{EvalAccuracy, MetricsLog, MetricsRow, StepMetrics};
 use crate::progress::{Observer, Phase};
 use crate::recipe::{Materials, Recipe};
@@ -26,7 +26,6 @@ use std::time::Instant;
 pub const MODEL: &str = "model";
 
 const WEIGHTS: u64 = u64::from_be_bytes(*b"weights ");
-const SUPERVISED: u64 = u64::from_be_bytes(*b"sft     ");
 const PROBLEMS: u64 = u64::from_be_bytes(*b"problems");
 
 /// How a run ended.
@@ -99,6 +98,13 @@ struct Place<'a> {
     stop: &'a AtomicBool,
 }
 
+impl Place<'_> {
+    /// Training steps of the run.
+    fn steps(&self) -> usize {
+        self.materials.steps(self.recipe)
+    }
+}
+
 /// A run under way.
 struct Session<'a> {
     place: Place<'a>,
@@ -131,7 +137,7 @@ impl<'a> Session<'a> {
         self.save(observer)?;
         self.writer.finish()?;
         let Self { place, run, .. } = &self;
-        let card = model_card(place.recipe, &self.state, self.last.as_ref());
+        let card = model_card(place.recipe, &self.state, self.last.as_ref(), place.steps());
         let model = place.folder.join(MODEL);
         publish_model(&model, &self.identity, &run.learner.parameters, &card)?;
         Ok(Outcome::Finished)
@@ -151,8 +157,10 @@ impl<'a> Session<'a> {
             plan,
             data,
             end_token: self.run.end_token,
+            held_out: &materials.eval,
             tokens_per_microbatch: recipe.update.tokens_per_microbatch,
-            key: key_of(recipe).with(SUPERVISED),
+            seed: recipe.seed,
+            steps: materials.sft_steps(recipe),
         };
         while !stage.is_over(position) {
             if self.is_stopped() {
@@ -200,7 +208,8 @@ impl<'a> Session<'a> {
             self.save(observer)?;
         }
         let mut watch = Watch::new(recipe.model.compute);
-        while !is_over(&self.state, recipe) {
+        let steps = self.place.steps();
+        while !is_over(&self.state, recipe, steps) {
             if self.is_stopped() {
                 return Ok(true);
             }
@@ -221,8 +230,8 @@ impl<'a> Session<'a> {
                     checkpoint,
                 });
             }
-            if is_over(&self.state, recipe) {
-                if step < recipe.steps {
+            if is_over(&self.state, recipe, steps) {
+                if step < steps {
                     observer.goals_reached(step);
                 }
             } else if self.is_due(recipe.save.every_steps, step) {
@@ -237,7 +246,7 @@ impl<'a> Session<'a> {
         let recipe = self.place.recipe;
         let step = self.state.step + 1;
         let mut metrics = self.run.step(step, observer)?;
-        let evaluates = step == recipe.steps || self.is_due(recipe.eval.every_steps, step);
+        let evaluates = step == self.place.steps() || self.is_due(recipe.eval.every_steps, step);
         if evaluates && self.has_evaluation() {
             let begun = Instant::now();
             metrics.eval = self.evaluate(step, observer)?;
@@ -282,6 +291,20 @@ impl<'a> Session<'a> {
         let decoder = &self.run.learner.decoder;
         let materials = self.place.materials;
         let mut results = evaluate(decoder, &materials.eval, &grader, limits, step, observer)?;
+        if !recipe.objective.needs_rollouts() {
+            let losses = solution_losses(
+                decoder,
+                &materials.eval,
+                self.run.end_token,
+                self.run.budget(),
+            );
+            for set in losses {
+                let result = results.iter_mut().find(|result| result.name == set.name);
+                if let Some(result) = result {
+                    result.loss = Some(set.loss);
+                }
+            }
+        }
         if !materials.benchmarks.is_empty() {
             let folder = self.place.folder.join(EVALUATIONS);
             let folder = folder.join(CheckpointName::Step(step).to_string());
@@ -318,9 +341,9 @@ impl<'a> Session<'a> {
     }
 }
 
-/// Whether a run is after its last step: that of the recipe, or one whose evaluation found every set of
+/// Whether a run of `steps` is after its last step: that of the recipe, or one whose evaluation found every set of
 /// `eval.stop_at` at its accuracy.
-fn is_over(state: &TrainerState, recipe: &Recipe) -> bool {
+fn is_over(state: &TrainerState, recipe: &Recipe, steps: usize) -> bool {
     let goals = &recipe.eval.stop_at;
     let reached = |(name, goal)| {
         state
@@ -329,5 +352,5 @@ fn is_over(state: &TrainerState, recipe: &Recipe) -> bool {
             .is_some_and(|accuracy| accuracy >= goal)
     };
     let at_goal = !goals.is_empty() && goals.iter().all(reached);
-    state.stage == Stage::Training && (state.step >= recipe.steps || at_goal)
+    state.stage == Stage::Training && (state.step >= steps || at_goal)
 }

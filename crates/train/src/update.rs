@@ -288,6 +288,20 @@ pub(crate) fn score_hints(
     }
 }
 
+/// Minus the mean log-likelihood of all solution tokens on the trunks of `groups`, nats.
+pub(crate) fn mean_solution_loss(decoder: &Decoder, groups: &[Group], budget: Budget) -> f64 {
+    let (mut sum, mut tokens) = (0.0, 0);
+    for batch in micro_batches(groups, budget.tokens_per_microbatch) {
+        let scores = decoder.evaluate(&trees(batch), budget.temperature);
+        for (group, logprobs) in by_group(batch, &scores) {
+            let solution = &logprobs[..group.solution_tokens()];
+            sum -= solution.iter().map(|&x| f64::from(x)).sum::<f64>();
+            tokens += solution.len();
+        }
+    }
+    sum / tokens as f64
+}
+
 fn score(
     decoder: &Decoder,
     groups: &mut [Group],

@@ -1,7 +1,7 @@
 //! Recipes from file to plan and back, and what people get to read when one is wrong.
 #![expect(clippy::unwrap_used, reason = "a test may stop where its set-up fails")]
 
-use seele_train::recipe::{Budget, ModelSource, ProblemSource, Recipe, methods};
+use seele_train::recipe::{Budget, Length, ModelSource, ProblemSource, Recipe, methods};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -81,6 +81,122 @@ fn every_recipe_of_the_repository_resolves_and_loads_again() {
 }
 
 #[test]
+fn every_part_of_an_objective_can_be_chosen_by_name_over_any_preset_that_it_fits() {
+    let parts: &[(&str, &[&str])] = &[
+        (
+            "advantage.kind",
+            &[
+                "grpo",
+                "dr-grpo",
+                "rloo",
+                "split",
+                "split-centred",
+                "hybrid",
+                "batch",
+            ],
+        ),
+        ("policy_loss.kind", &["token", "clip"]),
+        ("policy_loss.dual_clip", &["3", "off"]),
+        ("policy_loss.clip_high", &["0.28", "off"]),
+        (
+            "policy_loss.trace_shape",
+            &["identity", "ratio", "log", "power"],
+        ),
+        (
+            "aggregation.mode",
+            &[
+                "token-mean",
+                "seq-mean-token-mean",
+                "seq-mean-token-sum",
+                "sum-const",
+                "sum-over-len",
+            ],
+        ),
+        ("kl.kind", &["k1", "k2", "k3", "k3+"]),
+        ("kl.clamp", &["true", "false"]),
+        ("kl.placement", &["loss", "reward"]),
+        (
+            "imitation.mode",
+            &["token-mean", "seq-mean-token-mean", "sum-const"],
+        ),
+        ("imitation.which_hint", &["own", "last-round", "longest"]),
+        ("entropy.coef", &["0.001"]),
+        ("dynamic_sampling.drop_uniform", &["true"]),
+        ("overlong.buffer", &["128", "off"]),
+        ("overlong.mask_truncated", &["true"]),
+    ];
+    for method in ["seele", "luffy", "uft", "prefix-rft", "dapo"] {
+        for (key, values) in parts {
+            for value in *values {
+                let overrides = [
+                    format!("method={method}"),
+                    "kl.coef=0.01".into(),
+                    format!("{key}={value}"),
+                ];
+                let overrides = overrides.each_ref().map(String::as_str);
+                let recipe = load(SMALL, &overrides)
+                    .unwrap_or_else(|error| panic!("{overrides:?}: {error}"));
+                let text = recipe.to_toml();
+                let short = key.rsplit('.').next().unwrap();
+                let written = text.lines().any(|line| {
+                    line.starts_with(&format!("{short} = ")) && line.ends_with("# --set")
+                });
+                assert!(written, "{overrides:?}\n{text}");
+            }
+        }
+    }
+    let by_sequence = load(SMALL, &["method=gspo", "policy_loss.kind=sequence"]).unwrap();
+    assert_eq!(
+        by_sequence.objective,
+        load(SMALL, &["method=gspo"]).unwrap().objective
+    );
+}
+
+#[test]
+fn a_run_lasts_steps_or_epochs() {
+    let epochs = load(&SMALL.replace("steps = 3", "epochs = 2"), &[]).unwrap();
+    assert_eq!((epochs.steps(256), epochs.steps(300)), (2, 3));
+    assert_eq!(reload(&epochs), epochs);
+    // The later layer replaces the other way of saying it.
+    assert_eq!(load(SMALL, &["epochs=4"]).unwrap().steps(256), 4);
+    let both = SMALL.replace("steps = 3", "steps = 3\nepochs = 1");
+    assert_eq!(
+        load(&both, &[]).unwrap_err(),
+        "r.toml:2: `epochs`: `steps` is given too; keep one of them"
+    );
+    let sft = format!("{SMALL}[sft]\nepochs = 5\n");
+    assert_eq!(
+        load(&sft, &[]).unwrap().sft.unwrap().length,
+        Length::Epochs(5)
+    );
+    assert_eq!(load(&sft, &["steps=0"]).unwrap().steps(256), 0);
+    let watched = format!("{sft}eval_every_steps = 2\n");
+    let message = load(&watched, &[]).unwrap_err();
+    assert!(
+        message.contains("`sft.eval_every_steps`: there is no held-out set"),
+        "{message}"
+    );
+}
+
+#[test]
+fn fine_tuning_on_solutions_refuses_what_only_rollouts_could_use() {
+    let message = |setting: &str| load(SMALL, &["method=sft", setting]).unwrap_err();
+    for (setting, key) in [
+        ("hint.schedule=seele", "hint.schedule"),
+        (
+            "dynamic_sampling.drop_uniform=true",
+            "dynamic_sampling.drop_uniform",
+        ),
+    ] {
+        let message = message(setting);
+        assert!(
+            message.contains(&format!("`{key}`: has no effect")),
+            "{message}"
+        );
+    }
+}
+
+#[test]
 fn what_a_preset_gives_can_be_taken_back_and_stays_off() {
     let recipe = load(
         SMALL,
@@ -148,7 +264,7 @@ fn the_paper_s_numbers_are_what_an_almost_empty_recipe_runs() {
     assert_eq!(recipe.objective.aggregation.l_max, Some(2048));
     assert_eq!(recipe.learning_rate.peak, 1e-6);
     assert_eq!(recipe.target_accuracy(), Some(0.5));
-    assert_eq!(recipe.optimizer_steps(), 3 * 4);
+    assert_eq!(recipe.optimizer_steps(1000), 3 * 4);
     assert_eq!(recipe.hint.schedule().unwrap().max_rounds(), 4);
 }
 
@@ -236,7 +352,7 @@ fn wrong_recipes_are_answered_with_place_and_remedy() {
         (
             "[model]\npath = \"m\"\n[data]\npath = \"d\"\n",
             &[],
-            "`steps` is missing (table at r.toml:1); write `steps = ...`",
+            "`steps` is missing (table at r.toml:1); write `steps = ...`, or `epochs = ...` for passes over the problems",
         ),
         (
             "steps = 1\n[model]\ncompute = \"f32\"\n[data]\npath = \"d\"\n",
@@ -271,7 +387,7 @@ fn wrong_recipes_are_answered_with_place_and_remedy() {
         (
             SMALL,
             &["steps=0"],
-            "--set steps=0: `steps`: expected a whole number, 1 or more, found 0",
+            "--set steps=0: `steps`: expected a whole number, 1 or more (0 only after a supervised stage, [sft]), found 0",
         ),
         (
             SMALL,

@@ -1,6 +1,7 @@
 //! One module a command: its arguments and what it does with the libraries.
 
 pub(crate) mod bench;
+pub(crate) mod compare;
 pub(crate) mod data;
 pub(crate) mod eval;
 pub(crate) mod explain;
@@ -26,6 +27,7 @@ pub(crate) fn run(command: Command, output: &Output) -> anyhow::Result<u8> {
     match command {
         Command::Bench(args) => bench::run(&args),
         Command::Train(args) => train::run(&args, output),
+        Command::Compare(args) => compare::run(&args, output),
         Command::Data(args) => data::run(&args),
         Command::Eval(args) => eval::run(&args, output),
         Command::Generate(args) => generate::run(&args),

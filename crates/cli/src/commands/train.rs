@@ -7,7 +7,7 @@ use crate::progress::TerminalObserver;
 use crate::{exit, interrupt, plots, report, run_folder};
 use anyhow::Context;
 use seele_train::checkpoint::{self, Checkpoint};
-use seele_train::metrics::{METRICS_FILE, RunReport, read_metrics};
+use seele_train::metrics::{EvalChange, METRICS_FILE, MetricsRow, RunReport, read_metrics};
 use seele_train::recipe::{Budget, Difference, Materials, Recipe, free_disk, free_memory};
 use seele_train::trainer::{self, MODEL, Outcome};
 use std::fs;
@@ -161,7 +161,7 @@ fn refuse_changes(differences: &[Difference], allowed: &[String]) -> anyhow::Res
 }
 
 /// The model and the problems, with a word on rows that the reward cannot judge.
-fn open(recipe: &Recipe) -> anyhow::Result<Materials> {
+pub(super) fn open(recipe: &Recipe) -> anyhow::Result<Materials> {
     let materials = recipe.open()?;
     for rows in &materials.unusable_rows {
         tracing::warn!("{rows}");
@@ -170,7 +170,7 @@ fn open(recipe: &Recipe) -> anyhow::Result<Materials> {
 }
 
 /// Refuses a run whose checkpoints do not fit the disk, and warns of one that may not fit the memory.
-fn check_machine(budget: &Budget, folder: &Path) -> anyhow::Result<()> {
+pub(super) fn check_machine(budget: &Budget, folder: &Path) -> anyhow::Result<()> {
     let disk = &budget.disk;
     if let Some(free) = free_disk(folder).filter(|free| *free < disk.total()) {
         return Err(Unusable(format!(
@@ -195,14 +195,14 @@ fn check_machine(budget: &Budget, folder: &Path) -> anyhow::Result<()> {
 }
 
 /// Writes `recipe.toml`, whole or not at all.
-fn write_recipe(recipe: &Recipe, folder: &Path) -> anyhow::Result<()> {
+pub(super) fn write_recipe(recipe: &Recipe, folder: &Path) -> anyhow::Result<()> {
     let (draft, target) = (folder.join(".recipe.toml"), folder.join("recipe.toml"));
     fs::write(&draft, recipe.to_toml())
         .and_then(|()| fs::rename(&draft, &target))
         .with_context(|| format!("cannot write `{}`", target.display()))
 }
 
-/// The call into the library, and what a person wants to know after it.
+/// Trains, and says what a person wants to know after it.
 fn execute(
     recipe: &Recipe,
     materials: Materials,
@@ -211,10 +211,7 @@ fn execute(
     folder: &Path,
     checkpoint: Option<&Checkpoint>,
 ) -> anyhow::Result<u8> {
-    let mut observer = TerminalObserver::new(output, recipe.steps);
-    let outcome = trainer::run(recipe, materials, &mut observer, stop, folder, checkpoint);
-    drop(observer);
-    match outcome? {
+    match train(recipe, materials, output, stop, folder, checkpoint)? {
         Outcome::Finished => {
             conclude(recipe, folder, &folder.join(MODEL))?;
             Ok(exit::DONE)
@@ -230,18 +227,45 @@ fn execute(
     }
 }
 
-/// Draws the plot, where there are steps to draw, and prints the table.
+/// The call into the library, followed on standard error.
+pub(super) fn train(
+    recipe: &Recipe,
+    materials: Materials,
+    output: &Output,
+    stop: &AtomicBool,
+    folder: &Path,
+    checkpoint: Option<&Checkpoint>,
+) -> anyhow::Result<Outcome> {
+    let mut observer = TerminalObserver::new(output, materials.steps(recipe));
+    let outcome = trainer::run(recipe, materials, &mut observer, stop, folder, checkpoint);
+    drop(observer);
+    Ok(outcome?)
+}
+
+/// Draws the curves of a run, where there are any; returns the file.
+pub(super) fn draw(
+    recipe: &Recipe,
+    folder: &Path,
+    rows: &[MetricsRow],
+) -> anyhow::Result<Option<PathBuf>> {
+    let report = RunReport::of(rows);
+    let is_flat = |change: &EvalChange| change.first.0 == change.last.0;
+    if report.periods.is_empty() && report.evals.iter().all(is_flat) {
+        return Ok(None);
+    }
+    let plots = folder.join("plots");
+    fs::create_dir_all(&plots)
+        .with_context(|| format!("cannot make the folder `{}`", plots.display()))?;
+    let path = plots.join("hints.svg");
+    plots::draw(&path, &recipe.name, rows, recipe.target_accuracy())?;
+    Ok(Some(path))
+}
+
+/// Draws the plot and prints the table.
 fn conclude(recipe: &Recipe, folder: &Path, model: &Path) -> anyhow::Result<()> {
     let rows = read_metrics(&folder.join(METRICS_FILE))?;
     let report = RunReport::of(&rows);
-    let mut plot = None;
-    if !report.periods.is_empty() {
-        let plots = folder.join("plots");
-        fs::create_dir_all(&plots)
-            .with_context(|| format!("cannot make the folder `{}`", plots.display()))?;
-        let path = plot.insert(plots.join("hints.svg"));
-        plots::draw(path, &recipe.name, &rows, recipe.target_accuracy())?;
-    }
+    let plot = draw(recipe, folder, &rows)?;
     let text = report::text(&report, recipe.target_accuracy(), model, plot.as_deref());
     print(&text)
 }
@@ -303,13 +327,16 @@ fn arithmetic(
         ),
         (
             "rollouts a step",
-            format!(
-                "{} = {} problems x {} in {rounds} {}",
-                thousands(budget.rollouts_per_step),
-                rollout.problems_per_step,
-                rollout.rollouts_per_problem,
-                if rounds == 1 { "round" } else { "rounds" }
-            ),
+            match budget.rollouts_per_step {
+                0 => "none: training reads reference solutions only".into(),
+                rollouts => format!(
+                    "{} = {} problems x {} in {rounds} {}",
+                    thousands(rollouts),
+                    rollout.problems_per_step,
+                    rollout.rollouts_per_problem,
+                    if rounds == 1 { "round" } else { "rounds" }
+                ),
+            },
         ),
         ("rollouts in all", thousands(budget.rollouts)),
         (
@@ -324,20 +351,20 @@ fn arithmetic(
             "optimizer steps",
             format!(
                 "{} = {} steps x {}",
-                recipe.optimizer_steps(),
-                recipe.steps,
+                thousands((budget.steps * budget.updates_per_step) as u64),
+                thousands(budget.steps as u64),
                 budget.updates_per_step
             ),
         ),
     ]);
     if let (Some(sft), Some(data)) = (&recipe.sft, &materials.sft) {
-        let problems = (sft.steps * sft.sequences_per_step * sft.problems_per_sequence) as f64;
+        let steps = materials.sft_steps(recipe);
+        let problems = (steps * sft.sequences_per_step * sft.problems_per_sequence) as f64;
         let times = problems / data.problems.len() as f64;
         lines.push((
             "supervised steps before",
             format!(
-                "{}, {} problems gone through {times:.2} times",
-                sft.steps,
+                "{steps}, {} problems gone through {times:.2} times",
                 data.problems.len()
             ),
         ));

@@ -5,11 +5,12 @@ use crate::metrics::StepMetrics;
 use crate::recipe::{DataPlan, ModelSource, ProblemSource, Recipe};
 use std::fmt::Write as _;
 
-/// The model card after a step; `last` is that step.
+/// The model card after a step of a run of `steps`; `last` is that step.
 pub(crate) fn model_card(
     recipe: &Recipe,
     state: &TrainerState,
     last: Option<&StepMetrics>,
+    steps: usize,
 ) -> String {
     let mut card = String::from(
         "---\nlibrary_name: transformers\ntags: [seele, reinforcement-learning]\n---\n\n",
@@ -26,7 +27,7 @@ pub(crate) fn model_card(
         recipe.method,
         recipe.seed,
         state.name(),
-        recipe.steps
+        steps
     );
     let _ = writeln!(card, "## Data\n");
     let _ = writeln!(card, "- training: {}", data_text(&recipe.data));
@@ -46,8 +47,10 @@ pub(crate) fn model_card(
         let mut row = |name: &str, value: f64| {
             let _ = writeln!(card, "| {name} | {value:.4} |");
         };
-        row("mean reward", last.reward_mean);
-        row("mean hint rate", last.hint_rate_mean);
+        if last.rollouts > 0 {
+            row("mean reward", last.reward_mean);
+            row("mean hint rate", last.hint_rate_mean);
+        }
         for result in &last.eval {
             row(
                 &format!("accuracy without hints on `{}`", result.name),

@@ -62,6 +62,8 @@ pub const GLOSSARY: &[Glossary] = glossary![
         "below 1e-3 in float32; more means that the two do not compute the same policy";
     "policy/skipped_updates", "updates left out", "optimizer steps whose loss or gradient was not finite", "updates",
         "0; optimizer.max_skipped_updates in a row end the run";
+    "rollout/count", "rollouts", "rollouts sampled, those of replaced rounds included, traces not", "rollouts",
+        "problems a step times rollouts a problem; 0 where training reads reference solutions only, and then nothing that is measured on rollouts is logged";
     "rollout/response_length/mean", "length of rollouts", "mean generated tokens", "tokens",
         "falls with longer hints; growth to the limit is a warning";
     "rollout/truncated", "rollouts cut off", "rollouts that reached max_new_tokens / rollouts", "0..1",
@@ -87,16 +89,30 @@ pub const GLOSSARY: &[Glossary] = glossary![
     "memory/peak_rss_mib", "most memory so far", "high-water mark of the resident set", "MiB", "flat after the first steps";
     "eval/<name>/accuracy", "accuracy without hints", "correct answers / problems of the set", "0..1",
         "rises; the number that counts";
+    "eval/<name>/loss", "loss on held-out solutions", "-mean log-likelihood of the reference solutions' tokens, end token included", "nats a token",
+        "logged where training reads reference solutions only; falls with the training loss, and rises again when the policy learns them by heart";
+    "sft/step", "step of the supervised stage (sft.jsonl)", "counts from 1", "steps", "grows by 1 a line";
+    "sft/loss", "loss of the supervised stage", "-mean log-likelihood of the step's solution tokens", "nats a token", "falls";
+    "sft/grad_norm", "size of the gradient in the supervised stage", "L2 norm over all parameters before clipping", "-", "falls, then steady";
+    "sft/learning_rate", "learning rate of the supervised stage", "schedule at the step", "-", "follows the schedule";
+    "sft/tokens_train", "tokens of the supervised stage", "tokens that went forward and backward", "tokens", "divide by sft/time_step for the training speed";
+    "sft/time_step", "time of a step of the supervised stage", "wall clock", "s", "steady";
+    "sft/eval/<name>/loss", "loss on held-out solutions in the supervised stage", "-mean log-likelihood of the reference solutions' tokens, end token included", "nats a token",
+        "falls with sft/loss; a growing gap to it means that the solutions are learned by heart";
 ];
 
 #[cfg(test)]
 mod tests {
-    use super::super::{EvalAccuracy, PolicyMetrics, ResidentMemory, RoundMetrics, StepMetrics};
+    use super::super::{
+        EvalAccuracy, HeldOutLoss, PolicyMetrics, ResidentMemory, RoundMetrics, SftStepMetrics,
+        StepMetrics,
+    };
     use super::*;
 
     #[test]
     fn glossary_and_log_have_the_same_names() {
         let metrics = StepMetrics {
+            rollouts: 1,
             reward_failures: vec![("kind", 1)],
             memory: Some(ResidentMemory::default()),
             rounds: vec![RoundMetrics {
@@ -112,10 +128,19 @@ mod tests {
                 name: "x".into(),
                 accuracy: 0.0,
                 problems: 1,
+                loss: Some(0.0),
             }],
             ..Default::default()
         };
-        let logged: Vec<String> = metrics.to_map().keys().cloned().collect();
+        let stage = SftStepMetrics {
+            held_out: vec![HeldOutLoss {
+                name: "x".into(),
+                loss: 0.0,
+            }],
+            ..Default::default()
+        };
+        let (metrics, stage) = (metrics.to_map(), stage.to_map());
+        let logged: Vec<String> = metrics.keys().chain(stage.keys()).cloned().collect();
         let explained: Vec<String> = GLOSSARY
             .iter()
             .map(|entry| entry.key.replace("<i>", "1").replace("<name>", "x"))

@@ -238,6 +238,7 @@ mod tests {
     fn step(step: usize) -> StepMetrics {
         StepMetrics {
             step,
+            rollouts: 2,
             reward_mean: 0.25,
             rounds: vec![
                 RoundMetrics {
@@ -260,6 +261,7 @@ mod tests {
                 name: "hard".into(),
                 accuracy: 0.5,
                 problems: 10,
+                loss: None,
             }],
             ..Default::default()
         }

@@ -120,6 +120,7 @@ mod tests {
         ];
         MetricsRow::from(&StepMetrics {
             step,
+            rollouts: 1,
             rounds,
             hint_rate_mean: 1.0 / step as f64,
             ..Default::default()

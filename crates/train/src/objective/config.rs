@@ -94,9 +94,12 @@ impl Default for PolicyLossConfig {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum PolicyLossKind {
-    /// One ratio a token (PPO, GRPO).
+    /// One ratio a token (PPO, GRPO); `token` in a recipe too.
+    #[serde(alias = "token")]
     Clip,
-    /// One ratio a sequence, `exp(mean over tokens of the log-ratio)` (GSPO). Needs an aggregation by sequence.
+    /// One ratio a sequence, `exp(mean over tokens of the log-ratio)` (GSPO); `sequence` in a recipe too. Needs
+    /// an aggregation by sequence.
+    #[serde(alias = "sequence")]
     Gspo,
     /// One ratio a sequence, `exp(sum over tokens of the log-ratio)` (RLOO in TRL). Needs an aggregation by
     /// sequence.

@@ -35,6 +35,17 @@ impl ObjectiveConfig {
         self.kl.coef > 0.0
     }
 
+    /// Whether any term reads rollouts. Without a policy, KL and entropy term, and with nothing but whole
+    /// solutions to imitate, training needs no sample (SFT).
+    pub fn needs_rollouts(&self) -> bool {
+        let imitates_others =
+            self.imitation.coef > 0.0 && self.imitation.tokens != ImitationTokens::Solution;
+        self.policy_loss.kind != PolicyLossKind::None
+            || self.kl.coef > 0.0
+            || self.entropy.coef != 0.0
+            || imitates_others
+    }
+
     /// Whether the KL term is part of the loss.
     pub fn has_kl_loss(&self) -> bool {
         self.kl.coef > 0.0 && self.kl.placement == KlPlacement::Loss

@@ -18,9 +18,11 @@ pub struct Budget {
     pub parameters: u64,
     /// Training problems.
     pub problems: usize,
+    /// Training steps.
+    pub steps: usize,
     /// Times that the training problems are gone through.
     pub epochs: f64,
-    /// Rollouts of a step, at most.
+    /// Rollouts of a step, at most; 0 where training reads reference solutions only.
     pub rollouts_per_step: u64,
     /// Rollouts of the run, at most.
     pub rollouts: u64,
@@ -107,7 +109,11 @@ impl Budget {
 
         let rollout = &recipe.rollout;
         let problems = rollout.problems_per_step as u64;
-        let rollouts_per_step = problems * rollout.rollouts_per_problem as u64;
+        let steps = recipe.steps(materials.train.problems.len());
+        let rollouts_per_step = match recipe.objective.needs_rollouts() {
+            true => problems * rollout.rollouts_per_problem as u64,
+            false => 0,
+        };
         let generated = rollouts_per_step * rollout.max_new_tokens as u64;
         let trained = (generated + problems * longest_trunk as u64) * recipe.update.passes as u64;
         let parameters = Layout::of(config).len() as u64;
@@ -115,16 +121,17 @@ impl Budget {
             * rollout.max_new_tokens as u64
             + problems * longest_trunk as u64;
         Self {
-            disk: recipe.disk(parameters),
+            disk: recipe.disk(parameters, steps),
             parameters,
             problems: materials.train.problems.len(),
-            epochs: (recipe.steps * rollout.problems_per_step) as f64
+            steps,
+            epochs: (steps * rollout.problems_per_step) as f64
                 / materials.train.problems.len() as f64,
             rollouts_per_step,
-            rollouts: rollouts_per_step * recipe.steps as u64,
+            rollouts: rollouts_per_step * steps as u64,
             generated_tokens_per_step: generated,
             trained_tokens_per_step: trained,
-            updates_per_step: recipe.optimizer_steps() / recipe.steps,
+            updates_per_step: recipe.updates_per_step(),
             longest_prompt,
             longest_solution,
             memory: Memory {
@@ -165,14 +172,14 @@ impl Recipe {
         }
     }
 
-    /// Disk for a model of so many parameters.
-    fn disk(&self, parameters: u64) -> Disk {
+    /// Disk for a model of so many parameters and a run of so many steps.
+    fn disk(&self, parameters: u64, steps: usize) -> Disk {
         let save = &self.save;
         let (model, masters) = match save.dtype {
             SaveType::F32 => (parameters * F32, 0),
             SaveType::Bf16 => (parameters * F32 / 2, parameters * F32),
         };
-        let taken = |every: Option<usize>| every.map_or(0, |every| self.steps / every);
+        let taken = |every: Option<usize>| every.map_or(0, |every| steps / every);
         let kept = save.keep_last + taken(save.keep_every) + usize::from(save.keep_best.is_some());
         let is_own = self.sft.is_some() || matches!(self.model.source, ModelSource::New(_));
         let reference = is_own && self.objective.needs_reference();
@@ -280,7 +287,7 @@ mod tests {
         .unwrap();
         let disk = |overrides: &[&str]| {
             let overrides: Vec<String> = overrides.iter().map(ToString::to_string).collect();
-            Recipe::load(&file, &overrides).unwrap().disk(10)
+            Recipe::load(&file, &overrides).unwrap().disk(10, 100)
         };
         let often = disk(&["save.every_steps=1"]);
         assert_eq!((often.checkpoint, often.checkpoints), (120, 4));

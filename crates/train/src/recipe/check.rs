@@ -3,10 +3,11 @@
 mod method;
 
 use super::error::RecipeError;
+use super::length::Length;
 use super::node::{Node, Origin};
 use super::plan::{BenchmarksPlan, DataPlan, EvalSetPlan, ModelSource, ProblemSource};
 use super::sections::{NewModel, OptimizerConfig};
-use super::written::{DataSection, ModelSection, RolloutSection, SftSection, Written};
+use super::written::{DataSection, EvalSection, ModelSection, RolloutSection, SftSection, Written};
 use crate::optimizer_schedule::LearningRateConfig;
 use seele_data::PromptTemplate;
 use seele_data::arithmetic::{ArithmeticConfig, ArithmeticError, Split};
@@ -89,7 +90,13 @@ impl Checks<'_> {
         let cores = || std::thread::available_parallelism().map_or(1, usize::from);
         let threads = *recipe.threads.get_or_insert_with(cores);
         self.at_least_one(threads, "threads")?;
-        self.at_least_one(recipe.steps, "steps")?;
+        let length = self.length("", recipe.steps, recipe.epochs)?;
+        self.require(
+            length != Length::Steps(0) || recipe.sft.is_some(),
+            "steps",
+            0,
+            "a whole number, 1 or more (0 only after a supervised stage, [sft])",
+        )?;
         self.rollout(&recipe.rollout)?;
         self.rollouts_per_problem(recipe)?;
         let (rollout, update) = (&recipe.rollout, &mut recipe.update);
@@ -121,7 +128,7 @@ impl Checks<'_> {
         self.optimizer(&recipe.optimizer)?;
         self.learning_rate(&recipe.learning_rate, "")?;
         if let Some(sft) = &recipe.sft {
-            self.sft(sft)?;
+            self.sft(sft, &recipe.eval)?;
         }
         self.at_least_one_if_given(recipe.eval.every_steps, "eval.every_steps")?;
         let eval_tokens = *recipe
@@ -246,8 +253,46 @@ impl Checks<'_> {
         })
     }
 
-    fn sft(&self, sft: &SftSection) -> Result<(), RecipeError> {
-        self.at_least_one(sft.steps, "sft.steps")?;
+    /// The length of the run (`section` empty) or of its supervised stage (`sft.`).
+    pub(crate) fn length(
+        &self,
+        section: &str,
+        steps: Option<usize>,
+        epochs: Option<usize>,
+    ) -> Result<Length, RecipeError> {
+        let key = format!("{section}epochs");
+        match (steps, epochs) {
+            (Some(steps), None) => Ok(Length::Steps(steps)),
+            (None, Some(epochs)) => {
+                self.at_least_one(epochs, &key)?;
+                Ok(Length::Epochs(epochs))
+            }
+            (Some(_), Some(_)) => {
+                let problem = format!("`{section}steps` is given too; keep one of them");
+                Err(self.bad(&key, problem))
+            }
+            (None, None) => Err(RecipeError::Missing {
+                key: format!("{section}steps"),
+                at: Some(match section {
+                    "" => self.layers.origin.clone(),
+                    section => self.at(section.trim_end_matches('.')),
+                }),
+                remedy: "write `steps = ...`, or `epochs = ...` for passes over the problems"
+                    .into(),
+            }),
+        }
+    }
+
+    fn sft(&self, sft: &SftSection, eval: &EvalSection) -> Result<(), RecipeError> {
+        if let Length::Steps(steps) = self.length("sft.", sft.steps, sft.epochs)? {
+            self.at_least_one(steps, "sft.steps")?;
+        }
+        let key = "sft.eval_every_steps";
+        self.at_least_one_if_given(sft.eval_every_steps, key)?;
+        if sft.eval_every_steps.is_some() && eval.sets.0.is_empty() {
+            let problem = "there is no held-out set; describe one in [eval.sets.<name>]";
+            return Err(self.bad(key, problem));
+        }
         self.at_least_one(sft.sequences_per_step, "sft.sequences_per_step")?;
         self.at_least_one(sft.problems_per_sequence, "sft.problems_per_sequence")?;
         self.learning_rate(&sft.learning_rate, "sft.")

@@ -3,6 +3,7 @@
 use super::error::RecipeError;
 use super::node::{Node, Origin, Value};
 use super::parse::{parse_file, parse_override};
+use super::written::DEFAULT_METHOD;
 use std::path::{Path, PathBuf};
 
 /// Reads a recipe file with everything it extends, and lays the overrides on top.
@@ -29,6 +30,16 @@ pub(crate) fn load(path: &Path, overrides: &[String]) -> Result<Node, RecipeErro
         }
     }
     if let Some(top) = top {
+        // A file without a method is written for the default one.
+        if let Value::Table(table) = &mut merged.value
+            && table.get("method").is_none()
+        {
+            let method = Node {
+                value: Value::Text(DEFAULT_METHOD.into()),
+                origin: Origin::Default,
+            };
+            table.insert("method", method);
+        }
         lay_recipe_over(&mut merged, top);
     }
     Ok(merged)
@@ -135,7 +146,8 @@ pub(crate) fn lay_recipe_over(base: &mut Node, over: Node) {
 
 /// Keys of one table of which only one can hold: a layer that gives one takes the other away from
 /// the layers below (`--set model.path=...` replaces a `[model.new]` of the recipe).
-const ALTERNATIVES: [[&str; 2]; 3] = [
+const ALTERNATIVES: [[&str; 2]; 4] = [
+    ["steps", "epochs"],
     ["path", "new"],
     ["path", "arithmetic"],
     ["warmup_steps", "warmup_share"],
@@ -270,6 +282,11 @@ mod tests {
         let merged = load(&path, &["method=seele".into()]).unwrap();
         assert_eq!(value(&merged, "hint.rounds"), Some("4".into()));
         assert!(merged.find("policy_loss.clip_low").is_some());
+
+        // Without a method in the file, its sections are those of the default one.
+        let folder = files(&[("r.toml", "[hint]\nrounds = 4\n")]);
+        let merged = load(&folder.path().join("r.toml"), &["method=grpo".into()]).unwrap();
+        assert!(merged.find("hint").is_none());
     }
 
     #[test]

@@ -8,6 +8,7 @@ use super::sections::{ModelFamily, NewModel, NewTokenizer};
 use super::text::{ModelChat, ModelText};
 use crate::benchmarks::Examinee;
 use crate::objective::ImitationTokens;
+use crate::supervised;
 use seele_data::{BoxError, EncodedProblem, LengthLimits, Message};
 use seele_eval::{Benchmark, EvalError, Evaluation, ProblemSet};
 use seele_hint::HintConfig;
@@ -57,6 +58,11 @@ pub enum MaterialsError {
         /// The bound, MiB.
         found: u64,
     },
+    /// A loss on held-out solutions is asked for, and there are none.
+    #[error(
+        "[sft]: `eval_every_steps` wants the loss on held-out solutions, and no set of [eval.sets] has any that fit the model; add solutions, or leave the setting out"
+    )]
+    NoHeldOutSolutions,
     /// The reward cannot be built.
     #[error("[reward]: {0}")]
     Reward(#[from] RewardConfigError),
@@ -81,7 +87,8 @@ pub struct Materials {
     pub train: EncodedData,
     /// Problems of the supervised stage, if there is one; all have solutions.
     pub sft: Option<EncodedData>,
-    /// Held-out problems by name of the set, in the recipe's order, without their solutions.
+    /// Held-out problems by name of the set, in the recipe's order; with their solutions only where a loss
+    /// is measured on them.
     pub eval: Vec<(String, EncodedData)>,
     /// Benchmarks with their problems; every prompt fits the model.
     pub benchmarks: Vec<(Benchmark, ProblemSet)>,
@@ -136,32 +143,43 @@ impl Recipe {
         } else {
             Solutions::Optional
         };
-        let train = encode(
-            &self.data,
-            "data".into(),
-            self.rollout.max_new_tokens,
-            solutions,
-        )?;
-        self.check_cache_memory(&config, &train)?;
+        // Without rollouts, the end token is all that follows a solution.
+        let response_tokens = match self.objective.needs_rollouts() {
+            true => self.rollout.max_new_tokens,
+            false => 1,
+        };
+        let train = encode(&self.data, "data".into(), response_tokens, solutions)?;
+        if self.objective.needs_rollouts() {
+            self.check_cache_memory(&config, &train)?;
+        }
         let sft = match &self.sft {
             None => None,
             Some(sft) => Some(encode(
                 &sft.data,
                 "sft.data".into(),
-                0,
+                1,
                 Solutions::Required,
             )?),
+        };
+        let held_out_solutions = match self.measures_held_out_loss() {
+            true => Solutions::Optional,
+            false => Solutions::Ignored,
         };
         let sets = self.eval.sets.iter().map(|set| {
             let data = encode(
                 &set.data,
                 format!("eval.sets.{}", set.name),
                 self.eval.max_new_tokens,
-                Solutions::Ignored,
+                held_out_solutions,
             )?;
             Ok((set.name.clone(), data))
         });
         let eval = sets.collect::<Result<Vec<_>, MaterialsError>>()?;
+        let has_solution = |(_, data): &(String, EncodedData)| data.has_solutions();
+        let measures = self.sft.iter().any(|sft| sft.eval_every_steps.is_some());
+        if measures && !eval.iter().any(has_solution) {
+            return Err(MaterialsError::NoHeldOutSolutions);
+        }
         let mut benchmarks = Vec::new();
         if let Some(plan) = &self.eval.benchmarks {
             let name = self.name.clone();
@@ -233,6 +251,12 @@ impl Recipe {
         imitates_solutions || !matches!(self.hint, HintConfig::None(_))
     }
 
+    /// Whether a loss is measured on the solutions of held-out problems.
+    fn measures_held_out_loss(&self) -> bool {
+        let in_stage = self.sft.iter().any(|sft| sft.eval_every_steps.is_some());
+        in_stage || !self.objective.needs_rollouts()
+    }
+
     /// Every character of the prompts and solutions of all problems, in order.
     fn alphabet(&self) -> Result<String, MaterialsError> {
         // A fresh model's chat template adds nothing to the contents but special tokens and line breaks.
@@ -276,6 +300,20 @@ impl Recipe {
 }
 
 impl Materials {
+    /// Training steps of the plan.
+    pub fn steps(&self, recipe: &Recipe) -> usize {
+        recipe.steps(self.train.problems.len())
+    }
+
+    /// Steps of the plan's supervised stage; 0 without one.
+    pub fn sft_steps(&self, recipe: &Recipe) -> usize {
+        let context = self.config.max_position_embeddings;
+        match (&recipe.sft, &self.sft) {
+            (Some(plan), Some(data)) => supervised::steps(plan, data, recipe.seed, context),
+            _ => 0,
+        }
+    }
+
     /// Reads the weights, or draws those of a fresh model.
     ///
     /// # Errors

@@ -4,6 +4,7 @@ use super::cache_memory::CacheMemory;
 use super::defaults::{lay_defaults_under, make_paths_absolute, note_derived};
 use super::error::RecipeError;
 use super::layers::load;
+use super::length::Length;
 use super::node::{Node, Origin, Value};
 use super::parse::parse_file;
 use super::preset::layer_of;
@@ -33,8 +34,8 @@ pub struct Recipe {
     pub method: String,
     /// Source of every random draw.
     pub seed: u64,
-    /// Training steps, at least 1.
-    pub steps: usize,
+    /// How long training lasts; no steps only after a supervised stage.
+    pub length: Length,
     /// Worker threads, at least 1.
     pub threads: usize,
     /// What is trained.
@@ -160,14 +161,16 @@ pub struct UpdatePlan {
 /// Supervised fine-tuning on reference solutions.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SftPlan {
-    /// Steps, one optimizer step each.
-    pub steps: usize,
+    /// How long it lasts, in steps of one optimizer step each.
+    pub length: Length,
     /// Sequences of one step.
     pub sequences_per_step: usize,
     /// Problems joined to one sequence.
     pub problems_per_sequence: usize,
     /// Learning rate over the steps.
     pub learning_rate: LearningRateConfig,
+    /// Measure the loss on held-out solutions every so many steps and after the last; `None`: never.
+    pub eval_every_steps: Option<usize>,
     /// Problems with solutions.
     pub data: DataPlan,
 }
@@ -246,7 +249,7 @@ impl Recipe {
             name: resolved.name.clone().unwrap_or_default(),
             method: resolved.method.clone(),
             seed: resolved.seed,
-            steps: resolved.steps,
+            length: checks.length("", resolved.steps, resolved.epochs)?,
             threads: resolved.threads.unwrap_or(1),
             model: ModelPlan {
                 source: checks.model_source(&resolved.model)?,
@@ -278,10 +281,11 @@ impl Recipe {
             sft: match &resolved.sft {
                 None => None,
                 Some(sft) => Some(SftPlan {
-                    steps: sft.steps,
+                    length: checks.length("sft.", sft.steps, sft.epochs)?,
                     sequences_per_step: sft.sequences_per_step,
                     problems_per_sequence: sft.problems_per_sequence,
                     learning_rate: sft.learning_rate,
+                    eval_every_steps: sft.eval_every_steps,
                     data: match &sft.data {
                         None => training.clone(),
                         Some(section) => data(section, "sft.data")?,
@@ -321,13 +325,20 @@ impl Recipe {
         )
     }
 
-    /// Optimizer steps of the whole run, without supervised fine-tuning.
-    pub fn optimizer_steps(&self) -> usize {
-        let updates = self
-            .rollout
-            .problems_per_step
-            .div_ceil(self.update.problems_per_update);
-        self.steps * updates * self.update.passes
+    /// Training steps of the whole run over so many problems.
+    pub fn steps(&self, problems: usize) -> usize {
+        self.length.steps(problems, self.rollout.problems_per_step)
+    }
+
+    /// Optimizer steps of a training step.
+    pub fn updates_per_step(&self) -> usize {
+        let problems = self.rollout.problems_per_step;
+        problems.div_ceil(self.update.problems_per_update) * self.update.passes
+    }
+
+    /// Optimizer steps of the whole run over so many problems, without supervised fine-tuning.
+    pub fn optimizer_steps(&self, problems: usize) -> usize {
+        self.steps(problems) * self.updates_per_step()
     }
 
     /// The accuracy that the hint schedule aims at, if it aims at one.

@@ -72,6 +72,14 @@ pub struct EncodedData {
     pub skipped: usize,
 }
 
+impl EncodedData {
+    /// Whether any problem has a reference solution.
+    pub fn has_solutions(&self) -> bool {
+        let mut problems = self.problems.iter();
+        problems.any(|(_, problem)| !problem.solution_ids.is_empty())
+    }
+}
+
 impl DataPlan {
     /// Reads or makes the problems, at most `limit` of them.
     ///

@@ -30,8 +30,12 @@ pub(crate) struct Written {
     /// Source of every random draw.
     #[serde(default)]
     pub(crate) seed: u64,
-    /// Training steps.
-    pub(crate) steps: usize,
+    /// Training steps; 0 ends the run after the supervised stage.
+    #[serde(default)]
+    pub(crate) steps: Option<usize>,
+    /// Instead of `steps`: times that the training problems are gone through.
+    #[serde(default)]
+    pub(crate) epochs: Option<usize>,
     /// Worker threads; default: one a core.
     #[serde(default)]
     pub(crate) threads: Option<usize>,
@@ -182,7 +186,11 @@ impl Default for UpdateSection {
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct SftSection {
-    pub(crate) steps: usize,
+    #[serde(default)]
+    pub(crate) steps: Option<usize>,
+    /// Instead of `steps`: times that the problems are gone through.
+    #[serde(default)]
+    pub(crate) epochs: Option<usize>,
     #[serde(default = "default_sequences")]
     pub(crate) sequences_per_step: usize,
     /// Problems joined to one sequence.
@@ -190,6 +198,10 @@ pub(crate) struct SftSection {
     pub(crate) problems_per_sequence: usize,
     #[serde(default)]
     pub(crate) learning_rate: LearningRateConfig,
+    /// Measure the loss on the held-out sets' solutions every so many steps and after the last; default:
+    /// never.
+    #[serde(default)]
+    pub(crate) eval_every_steps: Option<usize>,
     /// Default: the training problems.
     #[serde(default)]
     pub(crate) data: Option<DataSection>,

@@ -1,5 +1,7 @@
 //! Steps of a tiny model under rewards made for the test.
 
+mod update_laws;
+
 use super::*;
 use crate::recipe::Materials;
 use seele_policy::decoder::Decoder;

@@ -72,7 +72,7 @@ impl<'a> Session<'a> {
             Some(checkpoint) => {
                 state = checkpoint.state().clone();
                 check_same_run(checkpoint, materials, &data)?;
-                if is_over(&state, recipe) && place.folder.join(MODEL).exists() {
+                if is_over(&state, recipe, place.steps()) && place.folder.join(MODEL).exists() {
                     return Err(CheckpointError::NothingToDo {
                         folder: checkpoint.folder().into(),
                         step: state.step,

@@ -25,7 +25,12 @@ impl Session<'_> {
             self.state.sft_metrics_bytes = log.sync()?;
         }
         self.writer.write(|| Snapshot {
-            card: model_card(self.place.recipe, &self.state, self.last.as_ref()),
+            card: model_card(
+                self.place.recipe,
+                &self.state,
+                self.last.as_ref(),
+                self.place.steps(),
+            ),
             state: self.state.clone(),
             parameters: learner.parameters.clone(),
             optimizer: learner.optimizer.clone(),

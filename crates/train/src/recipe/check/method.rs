@@ -114,6 +114,22 @@ impl Checks<'_> {
             _ => "",
         };
         let schedule = recipe.hint.name();
+        if !recipe.objective().needs_rollouts() {
+            let unused = [
+                (schedule != "none", "hint.schedule"),
+                (
+                    recipe.dynamic_sampling.drop_uniform,
+                    "dynamic_sampling.drop_uniform",
+                ),
+            ];
+            return match unused.into_iter().find(|(is_on, _)| *is_on) {
+                None => Ok(()),
+                Some((_, key)) => Err(self.bad(
+                    key,
+                    "has no effect: the objective reads reference solutions only, so nothing is sampled; leave it out, or choose a method that samples",
+                )),
+            };
+        }
         let policy = recipe.policy_loss;
         if hint_use == "policy" && policy.kind != PolicyLossKind::None && !policy.on_hint {
             return Err(self.bad(
