@@ -80,6 +80,11 @@ impl Encoding {
             .flatten()
     }
 
+    /// Bytes before the value at `position` of a tensor, the first of a block.
+    pub(crate) fn offset(self, position: usize) -> u64 {
+        (position / self.block_values() * self.block_bytes()) as u64
+    }
+
     /// Writes the values of whole blocks.
     ///
     /// * `bytes`: `[blocks * block_bytes]`

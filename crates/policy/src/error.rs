@@ -150,6 +150,31 @@ pub enum LoadError {
         /// The weight file.
         path: PathBuf,
     },
+    /// What several processes held of a model is not the same.
+    #[error(
+        "`{}`: tensor `{tensor}` is not the same as in the other ranks that hold it; the shards are of different moments or models",
+        path.display()
+    )]
+    ReplicasDiffer {
+        /// The shard.
+        path: PathBuf,
+        /// Name of the tensor.
+        tensor: String,
+    },
+    /// A shard names something that weights do not need, as only a program hidden in it would.
+    #[error(
+        "`{}` asks for `{name}` (byte {byte} of its pickle), which no weights need; nothing of it was run. \
+         Do not load it with `torch.load`, which would; get the checkpoint from where it was written",
+        path.display()
+    )]
+    ForeignObject {
+        /// The shard.
+        path: PathBuf,
+        /// Module and name.
+        name: String,
+        /// Byte of the pickle.
+        byte: usize,
+    },
     /// The index of the shards names a file that is not there.
     #[error("`{}` places tensor `{tensor}` in `{shard}`, which is not in the folder; copy the missing file", index.display())]
     MissingShard {

@@ -5,7 +5,7 @@ mod header;
 mod open;
 mod save;
 
-pub(crate) use open::open;
+pub(crate) use open::{Identity, has_weights, open};
 pub use save::{ModelParts, SaveOptions, WeightType, save};
 
 /// The one weight file of a small model.

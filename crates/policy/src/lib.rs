@@ -7,6 +7,7 @@ pub mod config;
 pub mod decoder;
 pub mod encoding;
 pub mod error;
+mod fsdp;
 mod gguf;
 pub mod huggingface;
 pub mod kernels;

@@ -2,8 +2,10 @@
 
 use crate::chat::ChatTemplate;
 use crate::config::ModelConfig;
+use crate::encoding::Encoding;
 use crate::error::{LoadError, SaveError};
-use crate::huggingface::{self, ModelParts, SaveOptions};
+use crate::fsdp;
+use crate::huggingface::{self, ModelParts, SaveOptions, WeightType};
 use crate::parameters::{Layout, Parameters};
 use crate::tokenizer::Tokenizer;
 use crate::weights::WeightTable;
@@ -24,8 +26,8 @@ pub struct Model {
 }
 
 impl Model {
-    /// Loads a Hugging Face folder, a `.gguf` file, or a folder with one `.gguf` file. Everything
-    /// that can be checked without the weights is checked first. Weights are read on all threads
+    /// Loads what [`ModelFiles::open`] can open. Everything that can be checked without the weights is
+    /// checked first. Weights are read on all threads
     /// and take 4 bytes each.
     ///
     /// # Errors
@@ -63,7 +65,9 @@ pub struct ModelFiles {
 }
 
 impl ModelFiles {
-    /// Checks what is at `path`: the configuration, the tokenizer and that its ids fit, the chat
+    /// Checks what is at `path`: a Hugging Face folder, a `.gguf` file or a folder with one, or a checkpoint
+    /// that verl sharded with FSDP (the folder of its shards, of its step, or of its experiment, which
+    /// stands for its newest step). Held against each other are the configuration, the tokenizer and that its ids fit, the chat
     /// template, and that the weight files hold exactly the tensors that the configuration calls
     /// for, whole. Reads no weight, so it takes well under a second for any size.
     ///
@@ -95,6 +99,12 @@ impl ModelFiles {
                 }),
             };
         }
+        if huggingface::has_weights(path) {
+            return huggingface::open(path);
+        }
+        if let Some(shards) = fsdp::locate(path)? {
+            return fsdp::open(&shards);
+        }
         if path.join("config.json").is_file() {
             return huggingface::open(path);
         }
@@ -113,6 +123,20 @@ impl ModelFiles {
                 ),
             }),
         }
+    }
+
+    /// What `path` stands for: for the experiment or the step of a sharded checkpoint the folder of its
+    /// shards, for anything else itself. Looks at names only.
+    ///
+    /// # Errors
+    /// [`LoadError`] if it stands for shards that are not all there.
+    pub fn locate(path: &Path) -> Result<PathBuf, LoadError> {
+        if !path.is_dir() || huggingface::has_weights(path) {
+            return Ok(path.to_owned());
+        }
+        let shards = fsdp::locate(path)?;
+        let folder = shards.and_then(|shards| Some(shards.files.first()?.parent()?.to_owned()));
+        Ok(folder.unwrap_or_else(|| path.to_owned()))
     }
 
     /// Reads the weights.
@@ -149,6 +173,15 @@ impl ModelFiles {
     /// The chat template, if there is one.
     pub fn chat_template(&self) -> Option<&ChatTemplate> {
         self.chat_template.as_ref()
+    }
+
+    /// The number format that holds the stored weights exactly, in the least space that can be saved.
+    pub fn weight_type(&self) -> WeightType {
+        let mut tensors = self.weights.tensors.iter();
+        match tensors.all(|tensor| tensor.encoding == Encoding::Bf16) {
+            true => WeightType::Bf16,
+            false => WeightType::F32,
+        }
     }
 
     /// The files that hold the weights.

@@ -1,16 +1,25 @@
 //! Where each tensor of a model lies in its files, and reading them all into one buffer.
 
+mod matching;
+mod piece;
+
+pub(crate) use matching::FoundTensor;
+pub(crate) use piece::Piece;
+
 use crate::encoding::Encoding;
 use crate::error::LoadError;
-use crate::parameters::{Layout, Parameters, TensorSpec};
+use crate::parameters::{Layout, Parameters};
 use rayon::prelude::*;
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 /// Values that one task reads and converts at a time; a multiple of every block size.
 const VALUES_PER_TASK: usize = 1 << 19;
+/// Bytes that are checked at a time.
+const BYTES_PER_CHECK: u64 = 1 << 20;
 
 /// The order of the rows of a projection in the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,22 +39,51 @@ pub(crate) enum RowOrder {
 pub(crate) struct StoredTensor {
     /// Name in the file.
     pub(crate) name: String,
-    /// Index into the files of the table.
-    pub(crate) file: usize,
-    /// First byte in the file.
-    pub(crate) offset: u64,
     pub(crate) encoding: Encoding,
     pub(crate) rows: RowOrder,
+    /// What its values are read from: together every value once.
+    pub(crate) pieces: Vec<Piece>,
+}
+
+/// Values that are stored more than once and must be the same each time.
+#[derive(Clone, Debug)]
+pub(crate) struct Copied {
+    /// Index in the layout of the tensor that it must equal.
+    pub(crate) tensor: usize,
+    /// Covers all of the tensor or a part.
+    pub(crate) stored: StoredTensor,
+    pub(crate) kind: CopyKind,
+}
+
+/// Why something is stored twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CopyKind {
+    /// An output projection beside the embedding that it must equal.
+    Tied,
+    /// What several processes held.
+    Replica,
+}
+
+/// A run of bytes whose CRC-32 is known.
+#[derive(Clone, Debug)]
+pub(crate) struct Checked {
+    /// Index into the files of the table.
+    pub(crate) file: usize,
+    pub(crate) bytes: Range<u64>,
+    pub(crate) crc32: u32,
+    /// What it is called inside the file.
+    pub(crate) name: String,
 }
 
 /// Every tensor of a model, checked against the configuration but not read yet.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct WeightTable {
     pub(crate) files: Vec<PathBuf>,
     /// In the order of the layout.
     pub(crate) tensors: Vec<StoredTensor>,
-    /// An output projection stored beside the embedding that it must equal.
-    pub(crate) tied_copy: Option<StoredTensor>,
+    pub(crate) copies: Vec<Copied>,
+    /// Held to their checksums before anything is read.
+    pub(crate) checked: Vec<Checked>,
 }
 
 impl WeightTable {
@@ -58,6 +96,11 @@ impl WeightTable {
             })
         };
         let files: Vec<File> = self.files.iter().map(open).collect::<Result<_, _>>()?;
+        self.checked
+            .par_iter()
+            .try_for_each_init(Vec::new, |bytes, checked| {
+                self.check(&files[checked.file], checked, bytes)
+            })?;
         let mut parameters = Parameters::zeros(Arc::clone(layout));
 
         let mut tasks = Vec::new();
@@ -66,18 +109,13 @@ impl WeightTable {
             let (values, after) = rest.split_at_mut(spec.len());
             rest = after;
             for (task, values) in values.chunks_mut(VALUES_PER_TASK).enumerate() {
-                tasks.push(Task {
-                    tensor,
-                    first: task * VALUES_PER_TASK,
-                    values,
-                });
+                tasks.push((tensor, task * VALUES_PER_TASK, values));
             }
         }
         tasks
             .into_par_iter()
-            .try_for_each_init(Vec::new, |bytes, mut task| {
-                task.run(&files, bytes)
-                    .map_err(|problem| self.error(task.tensor, problem))
+            .try_for_each_init(Vec::new, |bytes, (tensor, first, values)| {
+                self.read_values(&files, tensor, first, values, bytes)
             })?;
 
         for (tensor, spec) in self.tensors.iter().zip(layout.tensors()) {
@@ -86,92 +124,123 @@ impl WeightTable {
                 pairs_to_halves(&mut parameters.values[spec.range()], head_dim, columns);
             }
         }
-        if let (Some(copy), Some(embedding)) = (&self.tied_copy, layout.tensors().first()) {
-            self.compare_with_embedding(&files, copy, embedding, &parameters)?;
-        }
+        self.copies.par_iter().try_for_each_init(
+            || (Vec::new(), Vec::new()),
+            |(bytes, values), copy| {
+                let original = &parameters.values[layout.tensors()[copy.tensor].range()];
+                self.compare(&files, copy, original, bytes, values)
+            },
+        )?;
         Ok(parameters)
     }
 
-    fn compare_with_embedding(
+    /// Fills `values`, which begin at the row-major position `first` of a tensor.
+    fn read_values(
         &self,
         files: &[File],
-        copy: &StoredTensor,
-        embedding: &TensorSpec,
-        parameters: &Parameters,
+        tensor: &StoredTensor,
+        first: usize,
+        values: &mut [f32],
+        bytes: &mut Vec<u8>,
     ) -> Result<(), LoadError> {
-        let embedding = &parameters.values[embedding.range()];
-        let (mut bytes, mut values) = (Vec::new(), Vec::new());
-        for (task, expected) in embedding.chunks(VALUES_PER_TASK).enumerate() {
-            values.resize(expected.len(), 0.0);
-            let mut task = Task {
-                tensor: copy,
-                first: task * VALUES_PER_TASK,
-                values: &mut values,
-            };
-            task.run(files, &mut bytes)
-                .map_err(|problem| self.error(copy, problem))?;
-            if values != expected {
-                return Err(LoadError::NotTied {
-                    path: self.files[copy.file].clone(),
-                });
+        let encoding = tensor.encoding;
+        let wanted = first..first + values.len();
+        for piece in &tensor.pieces {
+            for part in piece.parts(&wanted) {
+                let place = part.place.start - first;
+                let values = &mut values[place..][..part.place.len()];
+                let offset = piece.offset + encoding.offset(part.stored);
+                let failed = |source| self.failed(piece.file, &tensor.name, source);
+                read_into(&files[piece.file], encoding, offset, values, bytes).map_err(failed)?;
+                if let Some(at) = values.iter().position(|value| !value.is_finite()) {
+                    return Err(LoadError::NotFinite {
+                        path: self.files[piece.file].clone(),
+                        tensor: tensor.name.clone(),
+                        element: part.place.start + at,
+                        value: values[at],
+                    });
+                }
             }
         }
         Ok(())
     }
 
-    fn error(&self, tensor: &StoredTensor, problem: Problem) -> LoadError {
-        let path = self.files[tensor.file].clone();
-        let tensor = tensor.name.clone();
-        match problem {
-            Problem::Io(source) if source.kind() == io::ErrorKind::UnexpectedEof => {
-                LoadError::Damaged {
-                    path,
-                    problem: format!("it ends inside tensor `{tensor}`"),
+    fn compare(
+        &self,
+        files: &[File],
+        copy: &Copied,
+        original: &[f32],
+        bytes: &mut Vec<u8>,
+        values: &mut Vec<f32>,
+    ) -> Result<(), LoadError> {
+        let Copied { stored, kind, .. } = copy;
+        for piece in &stored.pieces {
+            for (task, expected) in original.chunks(VALUES_PER_TASK).enumerate() {
+                let first = task * VALUES_PER_TASK;
+                for part in piece.parts(&(first..first + expected.len())) {
+                    values.resize(part.place.len(), 0.0);
+                    let offset = piece.offset + stored.encoding.offset(part.stored);
+                    let failed = |source| self.failed(piece.file, &stored.name, source);
+                    read_into(&files[piece.file], stored.encoding, offset, values, bytes)
+                        .map_err(failed)?;
+                    if values[..] != expected[part.place.start - first..][..part.place.len()] {
+                        let path = self.files[piece.file].clone();
+                        return Err(match kind {
+                            CopyKind::Tied => LoadError::NotTied { path },
+                            CopyKind::Replica => LoadError::ReplicasDiffer {
+                                path,
+                                tensor: stored.name.clone(),
+                            },
+                        });
+                    }
                 }
             }
-            Problem::Io(source) => LoadError::Read { path, source },
-            Problem::NotFinite { element, value } => LoadError::NotFinite {
-                path,
-                tensor,
-                element,
-                value,
-            },
         }
+        Ok(())
+    }
+
+    fn check(&self, file: &File, checked: &Checked, bytes: &mut Vec<u8>) -> Result<(), LoadError> {
+        let mut crc32 = rawzip::Crc32::new();
+        let mut at = checked.bytes.start;
+        while at < checked.bytes.end {
+            let count = BYTES_PER_CHECK.min(checked.bytes.end - at);
+            bytes.resize(count as usize, 0);
+            read_exact_at(file, bytes, at)
+                .map_err(|source| self.failed(checked.file, &checked.name, source))?;
+            crc32.update(bytes);
+            at += count;
+        }
+        if crc32.checksum() == checked.crc32 {
+            return Ok(());
+        }
+        Err(LoadError::Damaged {
+            path: self.files[checked.file].clone(),
+            problem: format!("`{}` does not have its CRC-32", checked.name),
+        })
+    }
+
+    fn failed(&self, file: usize, what: &str, source: io::Error) -> LoadError {
+        let path = self.files[file].clone();
+        if source.kind() == io::ErrorKind::UnexpectedEof {
+            let problem = format!("it ends inside tensor `{what}`");
+            return LoadError::Damaged { path, problem };
+        }
+        LoadError::Read { path, source }
     }
 }
 
-enum Problem {
-    Io(io::Error),
-    NotFinite { element: usize, value: f32 },
-}
-
-/// A run of values of one tensor.
-struct Task<'a> {
-    tensor: &'a StoredTensor,
-    /// Row-major position of the first value, at the start of a block.
-    first: usize,
-    values: &'a mut [f32],
-}
-
-impl Task<'_> {
-    fn run(&mut self, files: &[File], bytes: &mut Vec<u8>) -> Result<(), Problem> {
-        let encoding = self.tensor.encoding;
-        let blocks_before = self.first / encoding.block_values();
-        bytes.resize(
-            self.values.len() / encoding.block_values() * encoding.block_bytes(),
-            0,
-        );
-        let offset = self.tensor.offset + (blocks_before * encoding.block_bytes()) as u64;
-        read_exact_at(&files[self.tensor.file], bytes, offset).map_err(Problem::Io)?;
-        encoding.decode(bytes, self.values);
-        match self.values.iter().position(|value| !value.is_finite()) {
-            None => Ok(()),
-            Some(at) => Err(Problem::NotFinite {
-                element: self.first + at,
-                value: self.values[at],
-            }),
-        }
-    }
+/// Reads whole blocks from `offset` on.
+fn read_into(
+    file: &File,
+    encoding: Encoding,
+    offset: u64,
+    values: &mut [f32],
+    bytes: &mut Vec<u8>,
+) -> io::Result<()> {
+    bytes.resize(encoding.offset(values.len()) as usize, 0);
+    read_exact_at(file, bytes, offset)?;
+    encoding.decode(bytes, values);
+    Ok(())
 }
 
 #[cfg(unix)]

@@ -6,7 +6,7 @@ use crate::config::{Family, ModelConfig};
 use crate::encoding::Encoding;
 use crate::error::LoadError;
 use crate::parameters::Layout;
-use crate::weights::{RowOrder, StoredTensor, WeightTable};
+use crate::weights::{Piece, RowOrder, StoredTensor, WeightTable};
 use std::collections::HashSet;
 
 /// Part of a block's tensor name here and in the file.
@@ -76,10 +76,9 @@ pub(super) fn weight_table(
         known.insert(name.clone());
         tensors.push(StoredTensor {
             name,
-            file: 0,
-            offset: info.offset,
             encoding,
             rows,
+            pieces: vec![Piece::whole(0, info.offset, spec.len())],
         });
     }
     if let Some(extra) = header.tensors.keys().find(|name| !known.contains(*name)) {
@@ -91,7 +90,7 @@ pub(super) fn weight_table(
     Ok(WeightTable {
         files: vec![path],
         tensors,
-        tied_copy: None,
+        ..WeightTable::default()
     })
 }
 

@@ -8,37 +8,66 @@ use crate::config::keys::Keys;
 use crate::encoding::Encoding;
 use crate::error::LoadError;
 use crate::model::ModelFiles;
-use crate::parameters::{Layout, TensorSpec};
+use crate::parameters::Layout;
 use crate::tokenizer::Tokenizer;
-use crate::weights::{RowOrder, StoredTensor, WeightTable};
+use crate::weights::{FoundTensor, Piece, WeightTable};
 use safetensors::tensor::{Dtype, TensorInfo};
 use serde_json::{Map, Value};
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// Opens the folder: configuration, tokenizer, chat template and the tables of contents of the
 /// weight files, all checked against each other.
 pub(crate) fn open(folder: &Path) -> Result<ModelFiles, LoadError> {
-    let config_path = folder.join("config.json");
-    let mut config = ModelConfig::from_file(&config_path)?;
-    let generation_path = folder.join("generation_config.json");
-    if let Some(text) = read_if_present(&generation_path)? {
-        config.apply_generation_json(&text, &generation_path)?;
+    let identity = Identity::open(folder)?;
+    let layout = Layout::of(&identity.config);
+    let weights = weight_table(folder, &layout, identity.config.tied)?;
+    Ok(identity.with(weights))
+}
+
+/// What a folder says of a model besides its weights.
+pub(crate) struct Identity {
+    pub(crate) config: ModelConfig,
+    tokenizer: Tokenizer,
+    chat_template: Option<ChatTemplate>,
+}
+
+impl Identity {
+    /// Configuration, tokenizer and chat template of a folder, checked against each other.
+    pub(crate) fn open(folder: &Path) -> Result<Self, LoadError> {
+        let config_path = folder.join("config.json");
+        let mut config = ModelConfig::from_file(&config_path)?;
+        let generation_path = folder.join("generation_config.json");
+        if let Some(text) = read_if_present(&generation_path)? {
+            config.apply_generation_json(&text, &generation_path)?;
+        }
+        let tokenizer = Tokenizer::from_folder(folder)?;
+        tokenizer.check_vocabulary(&folder.join("tokenizer.json"), config.vocab_size)?;
+        if config.eos_token_ids.is_empty() {
+            config.eos_token_ids.extend(tokenizer.eos_token_id());
+        }
+        let chat_template = chat_template(folder, &tokenizer)?;
+        Ok(Self {
+            config,
+            tokenizer,
+            chat_template,
+        })
     }
-    let tokenizer = Tokenizer::from_folder(folder)?;
-    tokenizer.check_vocabulary(&folder.join("tokenizer.json"), config.vocab_size)?;
-    if config.eos_token_ids.is_empty() {
-        config.eos_token_ids.extend(tokenizer.eos_token_id());
+
+    /// The model of these weights.
+    pub(crate) fn with(self, weights: WeightTable) -> ModelFiles {
+        let Self {
+            config,
+            tokenizer,
+            chat_template,
+        } = self;
+        ModelFiles {
+            config,
+            tokenizer,
+            chat_template,
+            weights,
+        }
     }
-    let chat_template = chat_template(folder, &tokenizer)?;
-    let layout = Layout::of(&config);
-    let weights = weight_table(folder, &layout, config.tied)?;
-    Ok(ModelFiles {
-        config,
-        tokenizer,
-        chat_template,
-        weights,
-    })
 }
 
 fn read_if_present(path: &Path) -> Result<Option<String>, LoadError> {
@@ -96,112 +125,37 @@ fn template_in_settings(keys: &Keys<'_>) -> Result<Option<String>, LoadError> {
 /// Finds each tensor of the layout in the weight files; nothing may be missing or left over.
 fn weight_table(folder: &Path, layout: &Layout, tied: bool) -> Result<WeightTable, LoadError> {
     let (table_of, files) = weight_files(folder)?;
-    let headers = files
-        .iter()
-        .map(|file| Header::read(file))
-        .collect::<Result<Vec<_>, _>>()?;
-    let stored = |name: &str| {
-        headers
-            .iter()
-            .enumerate()
-            .find_map(|(file, header)| Some((file, header.data_start, header.tensors.get(name)?)))
-    };
-
-    let mut tensors = Vec::with_capacity(layout.tensors().len());
-    for spec in layout.tensors() {
-        let (file, data_start, info) =
-            stored(&spec.name).ok_or_else(|| LoadError::MissingTensor {
-                path: table_of.clone(),
-                tensor: spec.name.clone(),
-                shape: spec.shape.clone(),
-            })?;
-        tensors.push(stored_tensor(&files[file], file, data_start, info, spec)?);
-    }
-
-    let known: HashSet<&str> = layout
-        .tensors()
-        .iter()
-        .map(|spec| spec.name.as_str())
-        .collect();
-    let mut tied_copy = None;
-    for (file, header) in headers.iter().enumerate() {
-        let mut extra: Vec<&String> = header
-            .tensors
-            .keys()
-            .filter(|name| !known.contains(name.as_str()))
-            .collect();
-        extra.sort();
-        for name in extra {
-            let embedding = layout
-                .tensors()
-                .first()
-                .filter(|_| tied && name == "lm_head.weight");
-            if let Some(embedding) = embedding {
-                let spec = TensorSpec {
-                    name: name.clone(),
-                    ..embedding.clone()
-                };
-                let info = &header.tensors[name];
-                tied_copy = Some(stored_tensor(
-                    &files[file],
-                    file,
-                    header.data_start,
-                    info,
-                    &spec,
-                )?);
-            } else if !name.ends_with(".rotary_emb.inv_freq") {
-                // Old checkpoints keep the rotary frequencies, which follow from the configuration.
-                return Err(LoadError::UnexpectedTensor {
-                    path: files[file].clone(),
-                    tensor: name.clone(),
-                });
-            }
+    let mut found = BTreeMap::new();
+    for (file, path) in files.iter().enumerate() {
+        let header = Header::read(path)?;
+        for (name, info) in &header.tensors {
+            found
+                .entry(name.clone())
+                .or_insert_with(|| found_tensor(file, header.data_start, info));
         }
     }
-    Ok(WeightTable {
-        files,
-        tensors,
-        tied_copy,
-    })
+    WeightTable::matching(files, found, layout, tied, &table_of)
 }
 
-/// Checks type and shape of one tensor.
-fn stored_tensor(
-    path: &Path,
-    file: usize,
-    data_start: u64,
-    info: &TensorInfo,
-    spec: &TensorSpec,
-) -> Result<StoredTensor, LoadError> {
-    let encoding = match info.dtype {
-        Dtype::F32 => Encoding::F32,
-        Dtype::F16 => Encoding::F16,
-        Dtype::BF16 => Encoding::Bf16,
-        other => {
-            return Err(LoadError::TensorType {
-                path: path.to_owned(),
-                tensor: spec.name.clone(),
-                found: format!("{other:?}"),
-                supported: "F32, F16, BF16",
-            });
-        }
-    };
-    if info.shape != spec.shape {
-        return Err(LoadError::TensorShape {
-            path: path.to_owned(),
-            tensor: spec.name.clone(),
-            expected: spec.shape.clone(),
-            found: info.shape.clone(),
-        });
-    }
+fn found_tensor(file: usize, data_start: u64, info: &TensorInfo) -> FoundTensor {
     let offset = data_start + info.data_offsets.0 as u64;
-    Ok(StoredTensor {
-        name: spec.name.clone(),
+    FoundTensor {
         file,
-        offset,
-        encoding,
-        rows: RowOrder::Halves,
-    })
+        encoding: match info.dtype {
+            Dtype::F32 => Ok(Encoding::F32),
+            Dtype::F16 => Ok(Encoding::F16),
+            Dtype::BF16 => Ok(Encoding::Bf16),
+            other => Err(format!("{other:?}")),
+        },
+        pieces: vec![Piece::whole(file, offset, info.shape.iter().product())],
+        shape: info.shape.clone(),
+        replicas: Vec::new(),
+    }
+}
+
+/// Whether weights lie in the folder itself.
+pub(crate) fn has_weights(folder: &Path) -> bool {
+    folder.join(SINGLE_FILE).is_file() || folder.join(INDEX_FILE).is_file()
 }
 
 /// The weight files, and the one file to blame for a tensor that is in none of them.

@@ -201,7 +201,7 @@ fn write_shard(
     let header_len = header.len().next_multiple_of(8);
 
     let write = || -> io::Result<()> {
-        let mut out = BufWriter::with_capacity(1 << 20, File::create_new(path)?);
+        let mut out = BufWriter::with_capacity(1 << 17, File::create_new(path)?);
         out.write_all(&(header_len as u64).to_le_bytes())?;
         write!(out, "{header:header_len$}")?;
         for spec in specs {
