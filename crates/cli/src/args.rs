@@ -37,6 +37,7 @@ pub(crate) enum Command {
     Hint(commands::hint::Args),
     /// Check answers against golds
     Verify(commands::verify::VerifyArgs),
+    Merge(commands::merge::Args),
     Explain(commands::explain::Args),
     Bench(Box<commands::bench::Args>),
 }

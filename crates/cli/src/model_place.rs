@@ -2,74 +2,64 @@
 
 use crate::exit::Unusable;
 use crate::run_folder;
-use seele_train::checkpoint::{self, CHECKPOINTS, CheckpointError};
-use seele_train::trainer::MODEL;
+use seele_train::checkpoint::{self, CheckpointError};
 use std::path::{Component, Path, PathBuf};
 
 /// What `--help` says of a model argument.
-pub(crate) const HELP: &str =
-    "Hugging Face folder, GGUF file, or a run by folder or name: its last checkpoint";
+pub(crate) const HELP: &str = "Hugging Face folder, GGUF file, a run by folder or name (its last checkpoint), a checkpoint, or one that verl sharded";
 
 /// The model that is meant by `given`: itself, or the last checkpoint of the run folder `given`, of
-/// `runs/<given>`, or of the newest `runs/<given>-<n>`.
+/// `runs/<given>`, or of the newest `runs/<given>-<n>`, or of the experiment `given` of verl.
 ///
 /// # Errors
-/// A run without a whole checkpoint or model.
+/// A checkpoint that is not whole, a run without a whole checkpoint or model.
 pub(crate) fn find(given: &Path) -> anyhow::Result<PathBuf> {
     find_in(Path::new("runs"), given)
 }
 
 fn find_in(runs: &Path, given: &Path) -> anyhow::Result<PathBuf> {
     if given.exists() {
-        return match is_run(given) {
-            true => last_checkpoint(given),
-            false => Ok(given.to_path_buf()),
-        };
+        return model_of(given);
     }
     let mut parts = given.components();
     let (Some(Component::Normal(name)), None) = (parts.next(), parts.next()) else {
         return Ok(given.to_path_buf());
     };
-    if is_run(&runs.join(name)) {
-        return last_checkpoint(&runs.join(name));
+    if checkpoint::is_run(&runs.join(name)) {
+        return model_of(&runs.join(name));
     }
     match name.to_str().map(|name| run_folder::newest_in(runs, name)) {
-        Some(Ok(run)) => last_checkpoint(&run),
+        Some(Ok(run)) => model_of(&run),
         // Neither a path nor a run: the loader's message says what could be given.
         _ => Ok(given.to_path_buf()),
     }
 }
 
-fn is_run(path: &Path) -> bool {
-    let has = |name: &str| path.join(name).is_dir();
-    !path.join("config.json").exists() && (has(CHECKPOINTS) || has(MODEL))
-}
-
-fn last_checkpoint(run: &Path) -> anyhow::Result<PathBuf> {
-    let found = match checkpoint::find(run) {
-        Ok(found) => {
-            for error in &found.passed_over {
-                tracing::warn!("passed over: {error}");
-            }
-            found.checkpoint.folder().to_path_buf()
-        }
-        Err(CheckpointError::None { .. }) if run.join(MODEL).is_dir() => run.join(MODEL),
+fn model_of(path: &Path) -> anyhow::Result<PathBuf> {
+    let (found, passed_over) = match checkpoint::find_model(path) {
         Err(CheckpointError::None { .. }) => {
             return Err(Unusable(format!(
                 "the run `{}` has neither a checkpoint nor a model yet",
-                run.display()
+                path.display()
             ))
             .into());
         }
-        Err(error) => return Err(error.into()),
+        found => found?,
     };
-    tracing::info!("model {}", found.display());
+    for error in &passed_over {
+        tracing::warn!("passed over: {error}");
+    }
+    if found != path {
+        tracing::info!("model {}", found.display());
+    }
     Ok(found)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use seele_train::checkpoint::CHECKPOINTS;
+    use seele_train::trainer::MODEL;
     use std::fs;
 
     #[test]

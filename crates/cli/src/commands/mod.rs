@@ -7,6 +7,7 @@ pub(crate) mod eval;
 pub(crate) mod explain;
 pub(crate) mod generate;
 pub(crate) mod hint;
+pub(crate) mod merge;
 pub(crate) mod train;
 pub(crate) mod verify;
 
@@ -33,6 +34,7 @@ pub(crate) fn run(command: Command, output: &Output) -> anyhow::Result<u8> {
         Command::Generate(args) => generate::run(&args),
         Command::Hint(args) => hint::run(&args),
         Command::Verify(args) => verify::run(&args),
+        Command::Merge(args) => merge::run(&args),
         Command::Explain(args) => explain::run(&args),
     }
 }

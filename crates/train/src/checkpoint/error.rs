@@ -82,7 +82,7 @@ pub enum CheckpointError {
         problem: String,
     },
     /// The weights cannot be loaded.
-    #[error("cannot load the weights of a checkpoint: {0}")]
+    #[error("cannot load weights: {0}")]
     Load(#[from] LoadError),
     /// Made with another model, tokenizer or data.
     #[error("checkpoint `{}` was made with {what}; go on with what it was made with, or start a new run", folder.display())]

@@ -4,6 +4,7 @@ use super::{
     CHECKPOINTS, CheckpointError, CheckpointName, FIRST_MOMENT, HINT_MEMORY, Manifest, RECIPE,
     REFERENCE, SECOND_MOMENT, STATE, TRAINER, TrainerState, WEIGHTS, read_tensors, retention,
 };
+use crate::trainer::MODEL;
 use seele_hint::Memory;
 use seele_policy::adamw::AdamW;
 use seele_policy::model::{Model, ModelFiles};
@@ -54,6 +55,12 @@ fn is_run_folder(path: &Path) -> bool {
     path.join(CHECKPOINTS).is_dir()
 }
 
+/// Whether a path is the folder of a run that has something to show: checkpoints, or the model at its end.
+pub fn is_run(path: &Path) -> bool {
+    let has_model = || path.join(MODEL).is_dir() && !path.join("config.json").exists();
+    is_run_folder(path) || has_model()
+}
+
 /// The checkpoint at `path`, or the newest whole one of the run folder `path`.
 ///
 /// This is the only place that decides what can be gone on from.
@@ -62,30 +69,58 @@ fn is_run_folder(path: &Path) -> bool {
 /// What is wrong with the checkpoint asked for, or with the newest of a run that has no whole one;
 /// [`CheckpointError::None`] for a run without any.
 pub fn find(path: &Path) -> Result<Found, CheckpointError> {
-    if !is_run_folder(path) && path.join(TRAINER).is_dir() {
-        return Ok(Found {
-            checkpoint: Checkpoint::open(path)?,
-            passed_over: Vec::new(),
-        });
-    }
+    let is_checkpoint = path.join(TRAINER).is_dir();
     let named_like_one = path
         .file_name()
         .and_then(|name| CheckpointName::parse(name.to_str()?));
-    if named_like_one.is_some() && path.is_dir() {
+    if named_like_one.is_some() && path.is_dir() && !is_run_folder(path) && !is_checkpoint {
         return Err(CheckpointError::Incomplete {
             folder: path.into(),
         });
     }
+    let (checkpoint, passed_over) = newest(path, Checkpoint::open)?;
+    Ok(Found {
+        checkpoint,
+        passed_over,
+    })
+}
+
+/// The folder or file of the model at `path`, for who wants its weights and not go on with its run: a
+/// checkpoint stands for itself and must be whole; a run folder for its newest whole checkpoint, else for
+/// the model that it ended with; anything else for what [`ModelFiles::locate`] says.
+///
+/// Returns with it why later checkpoints were passed over.
+///
+/// # Errors
+/// As [`find`], and [`CheckpointError::Load`] for shards that are not all there.
+pub fn find_model(path: &Path) -> Result<(PathBuf, Vec<CheckpointError>), CheckpointError> {
+    if !is_run(path) && !path.join(TRAINER).is_dir() {
+        return Ok((ModelFiles::locate(path)?, Vec::new()));
+    }
+    let found = newest(path, |folder| {
+        Manifest::verify_model(folder).map(|_| folder.to_path_buf())
+    });
+    let model = path.join(MODEL);
+    match found {
+        Err(CheckpointError::None { .. }) if model.is_dir() => Ok((model, Vec::new())),
+        found => found,
+    }
+}
+
+/// What `open` makes of the checkpoint at `path`, or of the newest in the run folder `path` that it can
+/// open; and why later ones were passed over.
+fn newest<T>(
+    path: &Path,
+    open: impl Fn(&Path) -> Result<T, CheckpointError>,
+) -> Result<(T, Vec<CheckpointError>), CheckpointError> {
+    if !is_run_folder(path) && path.join(TRAINER).is_dir() {
+        return Ok((open(path)?, Vec::new()));
+    }
     let checkpoints = path.join(CHECKPOINTS);
     let mut passed_over = Vec::new();
     for name in retention::names(&checkpoints)?.into_iter().rev() {
-        match Checkpoint::open(&checkpoints.join(name.to_string())) {
-            Ok(checkpoint) => {
-                return Ok(Found {
-                    checkpoint,
-                    passed_over,
-                });
-            }
+        match open(&checkpoints.join(name.to_string())) {
+            Ok(opened) => return Ok((opened, passed_over)),
             Err(error) => passed_over.push(error),
         }
     }

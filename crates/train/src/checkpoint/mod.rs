@@ -30,7 +30,7 @@ mod write;
 mod writer;
 
 pub use error::CheckpointError;
-pub use find::{Checkpoint, Found, find, run_folder_of};
+pub use find::{Checkpoint, Found, find, find_model, is_run, run_folder_of};
 pub use manifest::{FORMAT, FileRecord, Manifest};
 pub use name::CheckpointName;
 pub use state::{Best, Stage, SupervisedPosition, TrainerState};

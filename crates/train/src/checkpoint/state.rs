@@ -22,6 +22,7 @@ pub struct TrainerState {
     /// Where the order of problems stands.
     pub sampler: SamplerPosition,
     /// Accuracy of every held-out set after `step`; empty where that step has no evaluation.
+    #[serde(default)]
     pub held_out: BTreeMap<String, f64>,
     /// Best value so far of the metric that retention looks at.
     pub best: Option<Best>,

@@ -24,7 +24,7 @@ pub(crate) fn write_tensors(
     // Spaces to a multiple of eight keep the numbers aligned.
     let header_bytes = header.len().next_multiple_of(8);
     let write = || -> io::Result<()> {
-        let mut out = BufWriter::with_capacity(1 << 20, File::create(path)?);
+        let mut out = BufWriter::with_capacity(1 << 17, File::create(path)?);
         out.write_all(&(header_bytes as u64).to_le_bytes())?;
         write!(out, "{header:header_bytes$}")?;
         for value in values {

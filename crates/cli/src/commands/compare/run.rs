@@ -31,7 +31,7 @@ enum State {
     /// Nothing that could be gone on from.
     New,
     /// A run that was stopped.
-    Interrupted(Checkpoint),
+    Interrupted(Box<Checkpoint>),
     /// A run with its model.
     Finished,
 }
@@ -65,12 +65,20 @@ impl Job {
         recipe.check_files()?;
         let materials = train::open(recipe)?;
         if checkpoint.is_none() {
-            train::check_machine(&Budget::of(recipe, &materials), folder)?;
+            let budget = Budget::of(recipe, &materials);
+            train::check_machine(&budget, budget.disk.total(), folder)?;
         }
         fs::create_dir_all(folder)
             .with_context(|| format!("cannot make the run folder `{}`", folder.display()))?;
         train::write_recipe(recipe, folder)?;
-        let outcome = train::train(recipe, materials, output, stop, folder, checkpoint.as_ref())?;
+        let outcome = train::train(
+            recipe,
+            materials,
+            output,
+            stop,
+            folder,
+            checkpoint.as_deref(),
+        )?;
         train::draw(recipe, folder, &read_metrics(&folder.join(METRICS_FILE))?)?;
         Ok(match outcome {
             trainer::Outcome::Finished => Outcome::Finished,
@@ -89,7 +97,7 @@ impl Job {
                 for error in &found.passed_over {
                     tracing::warn!("passed over: {error}");
                 }
-                State::Interrupted(found.checkpoint)
+                State::Interrupted(Box::new(found.checkpoint))
             }
             Err(CheckpointError::None { .. }) => {
                 // Ended before its first checkpoint: only logs, which the run writes anew.
