@@ -230,11 +230,12 @@ impl<'a> Session<'a> {
                     checkpoint,
                 });
             }
+            let is_best = self.state.best.is_some_and(|best| best.step == step);
             if is_over(&self.state, recipe, steps) {
                 if step < steps {
                     observer.goals_reached(step);
                 }
-            } else if self.is_due(recipe.save.every_steps, step) {
+            } else if is_best || self.is_due(recipe.save.every_steps, step) {
                 self.save(observer)?;
             }
         }

@@ -468,6 +468,16 @@ fn wrong_recipes_are_answered_with_place_and_remedy() {
         ),
         (
             SMALL,
+            &["save.keep_best=eval/hard/accuracy"],
+            "`save.keep_best`: expected one of reward/mean, found `eval/hard/accuracy`",
+        ),
+        (
+            SMALL,
+            &["save.keep_last=0"],
+            "`save.keep_last`: expected a whole number, 1 or more, found 0",
+        ),
+        (
+            SMALL,
             &["name=a/b"],
             "`name`: expected text that can name a folder",
         ),

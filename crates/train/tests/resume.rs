@@ -344,6 +344,16 @@ fn checkpoints_come_every_so_many_steps_and_evaluations_too() {
     assert_eq!(evaluated, [0, 3, 6]);
 
     let place = Place::new();
+    let overrides = [
+        "sft=off",
+        "save.every_steps=off",
+        "save.keep_last=1",
+        "save.keep_best=eval/easy/accuracy",
+    ];
+    place.train(&overrides, ()).unwrap();
+    assert_eq!(place.checkpoints(), ["step_4", "step_6"]);
+
+    let place = Place::new();
     let overrides = ["sft=off", "save.every_steps=off", "eval.every_steps=off"];
     place.train(&overrides, ()).unwrap();
     assert_eq!(place.checkpoints(), ["step_6"]);

@@ -1,14 +1,16 @@
 //! `seele train`: a recipe to a trained model in a run folder.
 
 use crate::exit::Unusable;
-use crate::numbers::{bytes, thousands};
+use crate::numbers::{bytes, duration, thousands};
 use crate::output::{Output, print};
 use crate::progress::TerminalObserver;
-use crate::{exit, interrupt, plots, report, run_folder};
+use crate::{exit, interrupt, model_place, plots, report, run_folder};
 use anyhow::Context;
 use seele_train::checkpoint::{self, Checkpoint};
 use seele_train::metrics::{EvalChange, METRICS_FILE, MetricsRow, RunReport, read_metrics};
-use seele_train::recipe::{Budget, Difference, Materials, Recipe, free_disk, free_memory};
+use seele_train::recipe::{
+    Budget, Difference, Materials, ModelSource, Pace, Recipe, free_disk, free_memory,
+};
 use seele_train::trainer::{self, MODEL, Outcome};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -71,8 +73,7 @@ pub(crate) fn run(args: &Args, output: &Output) -> anyhow::Result<u8> {
     }
     // The argument parser lets no other case through.
     let file = args.recipe.as_deref().context("no recipe is given")?;
-    let recipe = Recipe::load(file, &args.set)?;
-    recipe.check_files()?;
+    let recipe = load(file, &args.set)?;
     if let Some(out) = &args.out {
         run_folder::check_free(out)?;
     }
@@ -83,17 +84,19 @@ pub(crate) fn run(args: &Args, output: &Output) -> anyhow::Result<u8> {
     // Everything that can be wrong with the input is found before the run has a folder.
     let materials = open(&recipe)?;
     let place = args.out.as_deref().unwrap_or(Path::new("runs"));
-    check_machine(&Budget::of(&recipe, &materials), place)?;
+    let budget = Budget::of(&recipe, &materials);
+    check_machine(&budget, budget.disk.total(), place)?;
     let folder = run_folder::create(args.out.as_deref(), &recipe.name)?;
     write_recipe(&recipe, &folder)?;
     tracing::info!("run folder {}", folder.display());
+    expect(&recipe, &materials, &budget);
     execute(&recipe, materials, output, &stop, &folder, None)
 }
 
 /// Goes on with a run.
 fn resume(args: &Args, path: Option<&Path>, output: &Output) -> anyhow::Result<u8> {
     let given = match &args.recipe {
-        Some(file) => Some(Recipe::load(file, &args.set)?),
+        Some(file) => Some(load(file, &args.set)?),
         None => None,
     };
     let path = match (path.or(args.out.as_deref()), &given) {
@@ -126,20 +129,39 @@ fn resume(args: &Args, path: Option<&Path>, output: &Output) -> anyhow::Result<u
     let before = Recipe::load(&checkpoint.recipe(), &[])?;
     let recipe = match given {
         Some(recipe) => recipe,
-        None => Recipe::load(&checkpoint.recipe(), &args.set)?,
+        None => load(&checkpoint.recipe(), &args.set)?,
     };
     refuse_changes(&before.differences(&recipe), &args.allow_change)?;
-    recipe.check_files()?;
     if args.dry_run {
         tracing::info!("would go on from {}", checkpoint.folder().display());
         return dry_run(&recipe);
     }
     let stop = interrupt::stop_flag().context("cannot listen for Ctrl-C")?;
     let materials = open(&recipe)?;
+    let budget = Budget::of(&recipe, &materials);
+    // Older checkpoints make room as newer ones come.
+    check_machine(&budget, budget.disk.checkpoint + budget.disk.model, &folder)?;
     write_recipe(&recipe, &folder)?;
     tracing::info!("going on from {}", checkpoint.folder().display());
+    expect(&recipe, &materials, &budget);
     let checkpoint = Some(&checkpoint);
     execute(&recipe, materials, output, &stop, &folder, checkpoint)
+}
+
+/// A recipe whose files are there. A model that is the newest of several is written into it by its own
+/// name: when the run goes on, there may be a newer one.
+fn load(file: &Path, set: &[String]) -> anyhow::Result<Recipe> {
+    let recipe = Recipe::load(file, set)?;
+    recipe.check_files()?;
+    let ModelSource::Path(path) = &recipe.model.source else {
+        return Ok(recipe);
+    };
+    let found = model_place::find(path).context("[model]")?;
+    if found == *path {
+        return Ok(recipe);
+    }
+    let by_name = format!("model.path={}", found.display());
+    Ok(Recipe::load(file, &[set, &[by_name]].concat())?)
 }
 
 /// A run goes on as it began, but for what the user says may differ.
@@ -169,13 +191,14 @@ pub(super) fn open(recipe: &Recipe) -> anyhow::Result<Materials> {
     Ok(materials)
 }
 
-/// Refuses a run whose checkpoints do not fit the disk, and warns of one that may not fit the memory.
-pub(super) fn check_machine(budget: &Budget, folder: &Path) -> anyhow::Result<()> {
+/// Refuses a run whose checkpoints do not fit the disk, where they need so many bytes more, and warns of one
+/// that may not fit the memory.
+pub(super) fn check_machine(budget: &Budget, needed: u64, folder: &Path) -> anyhow::Result<()> {
     let disk = &budget.disk;
-    if let Some(free) = free_disk(folder).filter(|free| *free < disk.total()) {
+    if let Some(free) = free_disk(folder).filter(|free| *free < needed) {
         return Err(Unusable(format!(
             "the run needs {} on the disk of `{}` ({} checkpoints of {} and the model), which has {} left; choose another `--out`, or lower `save.keep_last`",
-            bytes(disk.total()),
+            bytes(needed),
             folder.display(),
             disk.checkpoints,
             bytes(disk.checkpoint),
@@ -186,12 +209,24 @@ pub(super) fn check_machine(budget: &Budget, folder: &Path) -> anyhow::Result<()
     let memory = budget.memory.total();
     if let Some(free) = free_memory().filter(|free| *free < memory) {
         tracing::warn!(
-            "the run may need {} of memory, {} are free; if it runs out, lower `rollout.max_active_branches` or `update.tokens_per_microbatch`",
+            "the run may need {} of memory, {} are free; if it runs out, lower `rollout.max_active_branches` or `update.tokens_per_microbatch`, or set `save.beside_training = false`",
             bytes(memory),
             bytes(free)
         );
     }
     Ok(())
+}
+
+/// Says what the run will take.
+fn expect(recipe: &Recipe, materials: &Materials, budget: &Budget) {
+    let memory = bytes(budget.memory.total());
+    match Pace::estimate(recipe, &materials.config, budget) {
+        Some(pace) => tracing::info!(
+            "about {memory} of memory and up to {} a step, by estimate",
+            duration(pace.step())
+        ),
+        None => tracing::info!("about {memory} of memory, by estimate"),
+    }
 }
 
 /// Writes `recipe.toml`, whole or not at all.
@@ -378,16 +413,29 @@ fn arithmetic(
     lines.push((
         "memory",
         format!(
-            "about {}: weights {}, gradients {}, moments {}, reference {}, and the larger of key-value cache {} and activations {}",
+            "about {}: weights {}, gradients {}, moments {}, packed weights {}, reference {}, snapshot of a checkpoint {}, and the larger of key-value cache {} and activations {}",
             bytes(memory.total()),
             bytes(memory.weights),
             bytes(memory.gradients),
             bytes(memory.moments),
+            bytes(memory.packed),
             bytes(memory.reference),
+            bytes(memory.snapshot),
             bytes(memory.key_value_cache),
             bytes(memory.activations),
         ),
     ));
+    if let Some(pace) = Pace::estimate(recipe, &materials.config, budget) {
+        lines.push((
+            "time a step",
+            format!(
+                "up to {}, estimated from matrix products on this machine: sampling {}, update {}; verification and evaluation not counted",
+                duration(pace.step()),
+                duration(pace.rollout),
+                duration(pace.update)
+            ),
+        ));
+    }
     let disk = &budget.disk;
     lines.push((
         "disk",

@@ -62,7 +62,7 @@ impl Disk {
     }
 }
 
-/// Memory by purpose, bytes. Weights, gradients and moments are exact; the rest is estimated from
+/// Memory by purpose, bytes. What follows from the number of weights is exact; the rest is estimated from
 /// the longest problem.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Memory {
@@ -72,8 +72,12 @@ pub struct Memory {
     pub gradients: u64,
     /// Both moments of AdamW.
     pub moments: u64,
+    /// Weights packed for products, forward and backward.
+    pub packed: u64,
     /// Reference policy, if there is one.
     pub reference: u64,
+    /// The copy that a checkpoint is written from while training goes on.
+    pub snapshot: u64,
     /// Keys and values while sampling.
     pub key_value_cache: u64,
     /// What the backward pass keeps of a micro-batch.
@@ -83,8 +87,8 @@ pub struct Memory {
 impl Memory {
     /// All together. Sampling and training do not overlap, so only the larger of their parts counts.
     pub fn total(&self) -> u64 {
-        let fixed = self.weights + self.gradients + self.moments + self.reference;
-        fixed + self.key_value_cache.max(self.activations)
+        let policy = self.weights + self.gradients + self.moments + self.packed;
+        policy + self.reference + self.snapshot + self.key_value_cache.max(self.activations)
     }
 }
 
@@ -117,6 +121,10 @@ impl Budget {
         let generated = rollouts_per_step * rollout.max_new_tokens as u64;
         let trained = (generated + problems * longest_trunk as u64) * recipe.update.passes as u64;
         let parameters = Layout::of(config).len() as u64;
+        let packed = match recipe.model.compute {
+            Compute::F32 => F32,
+            Compute::Bf16 => F32 / 2,
+        };
         let kept_tokens = (rollout.max_active_branches as u64).min(rollouts_per_step)
             * rollout.max_new_tokens as u64
             + problems * longest_trunk as u64;
@@ -138,8 +146,14 @@ impl Budget {
                 weights: parameters * F32,
                 gradients: parameters * F32,
                 moments: 2 * parameters * F32,
+                packed: 2 * parameters * packed,
                 reference: if recipe.objective.needs_reference() {
-                    parameters * F32
+                    parameters * packed
+                } else {
+                    0
+                },
+                snapshot: if recipe.save.beside_training {
+                    3 * parameters * F32
                 } else {
                     0
                 },
@@ -180,13 +194,19 @@ impl Recipe {
             SaveType::Bf16 => (parameters * F32 / 2, parameters * F32),
         };
         let taken = |every: Option<usize>| every.map_or(0, |every| steps / every);
-        let kept = save.keep_last + taken(save.keep_every) + usize::from(save.keep_best.is_some());
+        let best = usize::from(save.keep_best.is_some());
+        let kept = save.keep_last + taken(save.keep_every) + best;
+        // Those at the end and before the first step come on top of the regular ones, and any step may be
+        // the best so far.
+        let written = match best {
+            0 => taken(save.every_steps) + 2,
+            _ => steps + 1,
+        };
         let is_own = self.sft.is_some() || matches!(self.model.source, ModelSource::New(_));
         let reference = is_own && self.objective.needs_reference();
         Disk {
             checkpoint: model + masters + 2 * parameters * F32,
-            // Those at the end and before the first step come on top of the regular ones.
-            checkpoints: kept.min(taken(save.every_steps) + 2) as u64 + 1,
+            checkpoints: kept.min(written) as u64 + 1,
             reference: if reference { parameters * F32 } else { 0 },
             model,
         }
@@ -203,6 +223,25 @@ impl Recipe {
                 bytes(Recompute::None).min(room)
             }
             chosen => bytes(chosen),
+        }
+    }
+}
+
+/// Whether the backward pass of a step of at most `trained` tokens computes parts of the forward pass again,
+/// with so much free memory.
+pub(super) fn recomputes(
+    recipe: &Recipe,
+    config: &ModelConfig,
+    trained: usize,
+    free: Option<u64>,
+) -> bool {
+    let tokens = recipe.update.tokens_per_microbatch.min(trained);
+    match recipe.model.recompute {
+        Recompute::None => false,
+        Recompute::Block => true,
+        Recompute::Auto => {
+            let room = free.map_or(0, |bytes| bytes / 2);
+            activation_bytes(config, tokens, Recompute::None) > room
         }
     }
 }
@@ -238,6 +277,7 @@ pub fn activation_bytes(config: &ModelConfig, tokens: usize, recompute: Recomput
 
 #[cfg(test)]
 mod tests {
+    use super::super::sections::SaveConfig;
     use super::*;
     use seele_policy::config::Family;
 
@@ -294,6 +334,11 @@ mod tests {
         assert_eq!((often.model, often.reference), (40, 0));
         assert_eq!(often.total(), 4 * 120 + 40);
         assert_eq!(disk(&[]).checkpoints, 3);
+        let best = ["save.every_steps=off", "save.keep_best=reward/mean"];
+        assert_eq!(
+            disk(&best).checkpoints,
+            SaveConfig::default().keep_last as u64 + 2
+        );
         let more = [
             "save.every_steps=10",
             "save.keep_every=25",
@@ -309,10 +354,12 @@ mod tests {
             weights: 1,
             gradients: 1,
             moments: 2,
+            packed: 2,
             reference: 1,
+            snapshot: 3,
             key_value_cache: 10,
             activations: 7,
         };
-        assert_eq!(memory.total(), 15);
+        assert_eq!(memory.total(), 20);
     }
 }

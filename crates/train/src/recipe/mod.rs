@@ -54,6 +54,7 @@ mod length;
 mod machine;
 mod materials;
 mod node;
+mod pace;
 mod parse;
 mod plan;
 mod preset;
@@ -73,6 +74,7 @@ pub use length::Length;
 pub use machine::{free_disk, free_memory};
 pub use materials::{Materials, MaterialsError};
 pub use node::Origin;
+pub use pace::Pace;
 pub use plan::{
     BenchmarksPlan, DataPlan, EvalPlan, EvalSetPlan, ModelPlan, ModelSource, ProblemSource, Recipe,
     RolloutPlan, SftPlan, UpdatePlan,

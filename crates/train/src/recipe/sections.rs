@@ -175,7 +175,7 @@ impl Default for OptimizerConfig {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct SaveConfig {
-    /// Write `checkpoints/step_<n>/` every so many steps; `off`: only at the end and when stopped.
+    /// Write a checkpoint every so many steps of either stage; `off`: only at the end and when stopped.
     pub every_steps: Option<usize>,
     /// Number type of the weights in Hugging Face layout. A run goes on from float32 weights either way.
     pub dtype: SaveType,
@@ -183,7 +183,8 @@ pub struct SaveConfig {
     pub keep_last: usize,
     /// Checkpoints of every so many steps stay too.
     pub keep_every: Option<usize>,
-    /// The checkpoint in which this metric was highest stays too: `reward/mean` or `eval/<set>/accuracy`.
+    /// Write a checkpoint whenever this metric is higher than ever before, and keep it until it is beaten:
+    /// `reward/mean` or `eval/<set>/accuracy`.
     pub keep_best: Option<String>,
     /// Write from a copy in memory while training goes on; `false` saves that memory and waits.
     pub beside_training: bool,
