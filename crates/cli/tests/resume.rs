@@ -240,6 +240,136 @@ fn changes_are_refused_by_name_unless_they_are_allowed() {
     }
 }
 
+/// A copy of a folder.
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        let target = to.join(path.file_name().unwrap());
+        match path.is_dir() {
+            true => copy(&path, &target),
+            false => drop(fs::copy(&path, &target).unwrap()),
+        }
+    }
+}
+
+#[test]
+fn every_kind_of_bad_checkpoint_is_named_and_none_is_loaded() {
+    let place = Place::new();
+    let quick = ["--set", "steps=2", "--set", "sft=off"];
+    let (code, stderr) =
+        place.seele(&[&["train", "long.toml", "--out", "run"], &quick[..]].concat());
+    assert_eq!(code, 0, "{stderr}");
+    let other = ["--set", "model.new.hidden_size=32"];
+    let other = [
+        &["train", "long.toml", "--out", "other"],
+        &quick[..],
+        &other,
+    ]
+    .concat();
+    assert_eq!(place.seele(&other).0, 0);
+
+    let edit = |path: &Path, change: &dyn Fn(&mut Vec<u8>)| {
+        let mut bytes = fs::read(path).unwrap();
+        change(&mut bytes);
+        fs::write(path, bytes).unwrap();
+    };
+    let flip = |bytes: &mut Vec<u8>| {
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+    };
+    let older = |bytes: &mut Vec<u8>| {
+        let text = String::from_utf8(bytes.clone()).unwrap();
+        *bytes = text.replace("\"format\": 1", "\"format\": 0").into_bytes();
+    };
+    type Damage<'a> = &'a dyn Fn(&Path);
+    let cases: [(Damage<'_>, &str); 8] = [
+        (
+            &|step| edit(&step.join("trainer/second_moment.safetensors"), &flip),
+            "second_moment.safetensors` does not have the SHA-256 of the manifest",
+        ),
+        (
+            &|step| edit(&step.join("model.safetensors"), &flip),
+            "model.safetensors` does not have the SHA-256 of the manifest",
+        ),
+        (
+            &|step| edit(&step.join("model.safetensors"), &|bytes| bytes.truncate(99)),
+            "model.safetensors` has 99 bytes instead of",
+        ),
+        (
+            &|step| fs::remove_file(step.join("model.safetensors")).unwrap(),
+            "model.safetensors` is missing",
+        ),
+        (
+            &|step| fs::remove_file(step.join("trainer/hint_memory.json")).unwrap(),
+            "hint_memory.json` is missing",
+        ),
+        (
+            &|step| edit(&step.join("trainer/manifest.json"), &older),
+            "has format 0, this program reads format 1",
+        ),
+        (
+            &|step| fs::remove_file(step.join("trainer/manifest.json")).unwrap(),
+            "is not a complete checkpoint",
+        ),
+        (
+            &|step| {
+                fs::remove_dir_all(step).unwrap();
+                copy(&place.path().join("other/checkpoints/step_2"), step);
+            },
+            "the recipe differs from that of the run",
+        ),
+    ];
+    let more = ["--set", "steps=3", "--allow-change", "steps"];
+    for (damage, expected) in cases {
+        let copied = place.path().join("copied");
+        copy(&place.path().join("run"), &copied);
+        damage(&copied.join("checkpoints/step_2"));
+        let by_name = [
+            "train",
+            "long.toml",
+            "--resume",
+            "copied/checkpoints/step_2",
+        ];
+        let (code, stderr) = place.seele(&[&by_name[..], &["--set", "sft=off"], &more].concat());
+        assert_eq!(code, 2, "{stderr}");
+        assert!(stderr.contains(expected), "{stderr}");
+        let untouched = fs::read(place.path().join("run/metrics.jsonl")).unwrap();
+        assert!(fs::read(copied.join("metrics.jsonl")).unwrap() == untouched);
+        // Without a name, the whole one before it is taken.
+        if !expected.contains("recipe differs") {
+            let (code, stderr) =
+                place.seele(&[&["train", "--resume", "copied"], &more[..]].concat());
+            assert_eq!(code, 0, "{stderr}");
+            assert!(stderr.contains(expected), "{stderr}");
+            assert!(
+                stderr.contains("going on from copied/checkpoints/step_1"),
+                "{stderr}"
+            );
+        }
+        fs::remove_dir_all(&copied).unwrap();
+    }
+    // A checkpoint of another model under the recipe of this run.
+    let step = place.path().join("run/checkpoints/step_2");
+    let allowed = [
+        "--set",
+        "sft=off",
+        "--allow-change",
+        "model",
+        "--allow-change",
+        "name",
+    ];
+    fs::remove_dir_all(&step).unwrap();
+    copy(&place.path().join("other/checkpoints/step_2"), &step);
+    let by_name = ["train", "long.toml", "--resume", "run/checkpoints/step_2"];
+    let (code, stderr) = place.seele(&[&by_name[..], &allowed, &more].concat());
+    assert_eq!(code, 2, "{stderr}");
+    assert!(
+        stderr.contains("was made with a model of another shape"),
+        "{stderr}"
+    );
+}
+
 /// Runs on a file system of so many KiB until it is full, makes space, and goes on.
 fn fill_and_go_on(kibibytes: usize, settings: &[&str], expected_message: &str) {
     let place = Place::new();
@@ -281,4 +411,48 @@ fn a_full_disk_stops_the_run_with_a_message_and_loses_nothing() {
     fill_and_go_on(1500, &keep_all, "earlier checkpoints are intact");
     let keep_one = ["save.every_steps=5", "save.keep_last=1"];
     fill_and_go_on(180, &keep_one, "are intact");
+}
+
+/// `SEELE_STEPS` sets the number of steps, 20,000 for the whole check.
+#[test]
+#[ignore = "takes minutes: cargo test --release -p seele --test resume -- --ignored memory"]
+fn memory_stays_flat_over_many_steps() {
+    let steps: usize = std::env::var("SEELE_STEPS").map_or(20_000, |text| text.parse().unwrap());
+    let place = Place::new();
+    let settings = [
+        format!("steps={steps}"),
+        format!("save.every_steps={}", steps / 20),
+        format!("eval.every_steps={}", steps / 20),
+        "sft=off".into(),
+        "rollout.problems_per_step=2".into(),
+    ];
+    let settings = settings.iter().flat_map(|set| ["--set", set.as_str()]);
+    let command: Vec<&str> = ["train", "long.toml", "--out", "run"]
+        .into_iter()
+        .chain(settings)
+        .collect();
+    let (code, stderr) = place.seele(&command);
+    assert_eq!(code, 0, "{stderr}");
+    let log = fs::read_to_string(place.path().join("run/metrics.jsonl")).unwrap();
+    let resident: Vec<f64> = log
+        .lines()
+        .filter_map(|line| {
+            let row: serde_json::Value = serde_json::from_str(line).unwrap();
+            row["memory/rss_mib"].as_f64()
+        })
+        .collect();
+    assert_eq!(resident.len(), steps);
+    // A tenth is for warming up. What is held now goes up and down with checkpoints and evaluations, of
+    // which each of nine stretches has two.
+    let means: Vec<f64> = resident[steps / 10..]
+        .chunks(steps / 10)
+        .map(|stretch| stretch.iter().sum::<f64>() / stretch.len() as f64)
+        .collect();
+    let (least, most) = means
+        .iter()
+        .fold((f64::MAX, 0.0_f64), |(least, most), mean| {
+            (least.min(*mean), most.max(*mean))
+        });
+    eprintln!("mean MiB of each tenth of {steps} steps after the first: {means:.2?}");
+    assert!(most <= 1.02 * least, "{means:.2?}");
 }
