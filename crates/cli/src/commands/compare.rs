@@ -269,8 +269,8 @@ impl Plan<'_> {
         recipe.with_context(|| format!("method `{}`", contestant.label))
     }
 
-    /// The supervised stage of a seed, if the methods share one. Its model is saved in full precision, so that a run from it is the
-    /// run that would have had the stage itself.
+    /// The supervised stage of a seed, if the methods share one. Its model is saved in full precision, so that
+    /// a run from it is the run that would have had the stage itself.
     fn base(&self, seed: u64) -> anyhow::Result<Option<Job>> {
         if !self.shares_base {
             return Ok(None);
