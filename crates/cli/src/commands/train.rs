@@ -413,7 +413,7 @@ fn arithmetic(
     lines.push((
         "memory",
         format!(
-            "about {}: weights {}, gradients {}, moments {}, packed weights {}, reference {}, snapshot of a checkpoint {}, and the larger of key-value cache {} and activations {}",
+            "about {}: weights {}, gradients {}, moments {}, packed weights {}, reference {}, snapshot of a checkpoint {}, key-value cache {}, activations {}",
             bytes(memory.total()),
             bytes(memory.weights),
             bytes(memory.gradients),

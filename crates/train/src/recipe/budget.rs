@@ -85,10 +85,11 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// All together. Sampling and training do not overlap, so only the larger of their parts counts.
+    /// All together. Sampling and training take turns, but the allocator keeps what either has taken.
     pub fn total(&self) -> u64 {
         let policy = self.weights + self.gradients + self.moments + self.packed;
-        policy + self.reference + self.snapshot + self.key_value_cache.max(self.activations)
+        let beside = self.reference + self.snapshot;
+        policy + beside + self.key_value_cache + self.activations
     }
 }
 
@@ -349,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_larger_of_sampling_and_training_counts() {
+    fn sampling_and_training_both_count() {
         let memory = Memory {
             weights: 1,
             gradients: 1,
@@ -360,6 +361,6 @@ mod tests {
             key_value_cache: 10,
             activations: 7,
         };
-        assert_eq!(memory.total(), 20);
+        assert_eq!(memory.total(), 27);
     }
 }
