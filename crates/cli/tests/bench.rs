@@ -66,41 +66,39 @@ fn every_measurement_prints_a_table_or_one_object() {
             &["rollout", "update"],
         ),
     ];
-    for (what, more, phases) in cases {
-        for compute in ["f32", "bf16"] {
-            let mut arguments = vec!["bench", what, model, "--json", "--compute", compute];
-            arguments.extend(few.iter().chain(more));
-            let output = seele(folder, &arguments);
-            assert!(output.status.success(), "{}", text(&output.stderr));
-            let report: Value = serde_json::from_slice(&output.stdout).unwrap();
-            let number = |key: &str| report[key].as_f64().unwrap();
-            assert!(number("seconds") > 0.0 && number("ceiling_share") > 0.0);
-            assert!(number("tokens_per_second") > 0.0);
-            assert!(!cfg!(target_os = "linux") || number("peak_rss_mib") > 1.0);
-            assert_eq!(
-                (&report["bench"], &report["compute"]),
-                (&what.into(), &compute.into())
-            );
-            let names: Vec<&str> = report["phases"]
-                .as_array()
-                .unwrap()
-                .iter()
-                .map(|phase| phase["name"].as_str().unwrap())
-                .collect();
-            assert_eq!(names, phases);
-            assert_eq!(report["runs"].as_array().unwrap().len(), 2);
-        }
-        let mut arguments = vec!["bench", what, model];
+    let computes = ["f32", "bf16", "f32", "bf16"];
+    for ((what, more, phases), compute) in cases.into_iter().zip(computes) {
+        let mut arguments = vec!["bench", what, model, "--json", "--compute", compute];
         arguments.extend(few.iter().chain(more));
-        let table = text(&seele(folder, &arguments).stdout);
-        for line in [
-            "floor",
-            "tokens a second",
-            "share of the ceiling",
-            "ceiling of products",
-        ] {
-            assert!(table.contains(line), "{table}");
+        let output = seele(folder, &arguments);
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let number = |key: &str| report[key].as_f64().unwrap();
+        for key in ["seconds", "ceiling_share", "tokens_per_second"] {
+            assert!(number(key) > 0.0, "{report}");
         }
+        assert!(!cfg!(target_os = "linux") || number("peak_rss_mib") > 1.0);
+        assert_eq!(report["bench"], what);
+        assert_eq!(report["compute"], compute);
+        let list = |key: &str| report[key].as_array().unwrap().clone();
+        let names: Vec<Value> = list("phases").iter().map(|p| p["name"].clone()).collect();
+        assert_eq!(names, phases);
+        assert_eq!(list("runs").len(), 2);
+    }
+    let table = text(
+        &seele(
+            folder,
+            &["bench", "train", model, "--runs", "1", "--new", "9"],
+        )
+        .stdout,
+    );
+    for line in [
+        "floor",
+        "tokens a second",
+        "share of the ceiling",
+        "ceiling of products",
+    ] {
+        assert!(table.contains(line), "{table}");
     }
 
     let refused: [(&[&str], &str); 4] = [
@@ -120,6 +118,8 @@ fn every_measurement_prints_a_table_or_one_object() {
                 "6",
                 "--share",
                 "2",
+                "--new",
+                "5",
                 "--data",
                 "data.jsonl",
             ],

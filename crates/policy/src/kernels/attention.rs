@@ -91,6 +91,22 @@ impl<'a> Blocks<'a> {
     }
 }
 
+/// What will be read after a product: where it begins, or nothing. Blocks lie in pages all over memory,
+/// where the processor does not foresee them.
+#[derive(Clone, Copy)]
+struct Ahead(*const f32);
+
+impl Ahead {
+    const NOTHING: Self = Self(std::ptr::null());
+
+    /// Words from `first` on of the first of these blocks, if there are any.
+    fn of(blocks: Option<Blocks<'_>>, first: usize) -> Self {
+        blocks.map_or(Self::NOTHING, |blocks| {
+            Self(blocks.block(0)[first..].as_ptr())
+        })
+    }
+}
+
 /// Writes the key and value of position `at` into its block.
 pub(crate) fn store(block: &mut [f32], at: usize, key: &[f32], value: &[f32]) {
     let (keys, values) = block.split_at_mut(BLOCK * key.len());
@@ -175,15 +191,21 @@ fn gather(
     }
 }
 
-/// `out[i][j] = left[i] . keys[j]` for `count` keys held as `[width][32]` at the start of each block.
+/// `out[i][j] = left[i] . keys[j]` for `count` keys held as `[width][32]` from word `first` of each block
+/// on; `next` will be read afterwards.
 ///
 /// `left` is `[rows, width]`; rows of `out` are `stride` apart.
+#[expect(
+    clippy::too_many_arguments,
+    reason = "three matrices with their strides"
+)]
 fn scores(
     left: &[f32],
     width: usize,
     blocks: Blocks<'_>,
     first: usize,
     count: usize,
+    next: Ahead,
     out: &mut [f32],
     stride: usize,
 ) {
@@ -191,6 +213,10 @@ fn scores(
     for start in (0..count).step_by(BLOCK) {
         let columns = BLOCK.min(count - start);
         let block = &blocks.block(start / BLOCK)[first..first + BLOCK * width];
+        let ahead = match start + BLOCK < count {
+            true => blocks.block(start / BLOCK + 1)[first..].as_ptr(),
+            false => next.0,
+        };
         let out = &mut out[start..];
         debug_assert!((rows - 1) * stride + columns <= out.len());
         // SAFETY: `left` and the block are as large as the sizes say, and so is `out`.
@@ -206,7 +232,7 @@ fn scores(
                 rows,
                 columns,
                 accumulate: false,
-                ahead: std::ptr::null(),
+                ahead,
             }
             .run();
         }
@@ -214,13 +240,19 @@ fn scores(
 }
 
 /// `out[i] += sum over j of weights[i][j] * rows[j]` for `count` rows held as `[32][width]` from word
-/// `first` of each block on; rows of `weights` are `stride` apart, `out` is `[rows, width]`.
+/// `first` of each block on; `next` will be read afterwards. Rows of `weights` are `stride` apart, `out` is
+/// `[rows, width]`.
+#[expect(
+    clippy::too_many_arguments,
+    reason = "three matrices with their strides"
+)]
 fn mix(
     weights: &[f32],
     stride: usize,
     blocks: Blocks<'_>,
     first: usize,
     count: usize,
+    next: Ahead,
     width: usize,
     out: &mut [f32],
 ) {
@@ -229,6 +261,10 @@ fn mix(
         let depth = BLOCK.min(count - start);
         let block = &blocks.block(start / BLOCK)[first..first + BLOCK * width];
         debug_assert!((rows - 1) * stride + start + depth <= weights.len());
+        let ahead = match start + BLOCK < count {
+            true => blocks.block(start / BLOCK + 1)[first..].as_ptr(),
+            false => next.0,
+        };
         for column in (0..width).step_by(BLOCK) {
             // SAFETY: weights, block and `out` are as large as the sizes say.
             unsafe {
@@ -243,7 +279,11 @@ fn mix(
                     rows,
                     columns: BLOCK.min(width - column),
                     accumulate: true,
-                    ahead: std::ptr::null(),
+                    // Each turn asks for its share of the block.
+                    ahead: match ahead.is_null() {
+                        true => ahead,
+                        false => ahead.wrapping_add(column * BLOCK),
+                    },
                 }
                 .run();
             }
@@ -356,6 +396,7 @@ impl Weights {
             sight.trunk,
             0,
             fork,
+            Ahead::NOTHING,
             &mut self.trunk,
             fork,
         );
@@ -365,6 +406,7 @@ impl Weights {
             sight.own,
             0,
             reach,
+            Ahead::NOTHING,
             &mut self.own,
             reach,
         );

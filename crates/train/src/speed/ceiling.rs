@@ -8,7 +8,7 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 /// Time for each ceiling, at least; the fastest try counts.
-const PATIENCE: Duration = Duration::from_millis(600);
+const PATIENCE: Duration = Duration::from_millis(300);
 /// Tries for each ceiling, at least.
 const TRIES: usize = 3;
 /// Numbers that the memory is read for: 256 MiB, more than a core's own caches hold.

@@ -1,6 +1,8 @@
 //! Gradients of attention for one group and one key-value head.
 
-use super::{BLOCK, Blocks, Heads, Sight, Weights, gather, mix, pack_across, pack_along, scores};
+use super::{
+    Ahead, BLOCK, Blocks, Heads, Sight, Weights, gather, mix, pack_across, pack_along, scores,
+};
 use crate::kernels::buffers::Buffer;
 use crate::kernels::elementwise::{add, dot};
 use crate::kernels::matmul::float32::Tile;
@@ -282,6 +284,7 @@ impl Scratch {
             sight.trunk,
             2 * one,
             fork,
+            Ahead::NOTHING,
             &mut slopes.trunk,
             fork,
         );
@@ -291,6 +294,7 @@ impl Scratch {
             sight.own,
             2 * one,
             reach,
+            Ahead::NOTHING,
             &mut slopes.own,
             reach,
         );
@@ -308,6 +312,7 @@ impl Scratch {
             sight.trunk,
             one,
             fork,
+            Ahead::NOTHING,
             width,
             &mut self.dqueries,
         );
@@ -317,6 +322,7 @@ impl Scratch {
             sight.own,
             one,
             reach,
+            Ahead::NOTHING,
             width,
             &mut self.dqueries,
         );

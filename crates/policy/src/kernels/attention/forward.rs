@@ -1,6 +1,6 @@
 //! Outputs of attention: for runs of rows of one sequence, and for one row of each of many branches.
 
-use super::{BLOCK, Blocks, Heads, Sight, Weights, gather, mix, scores, softmax_of_parts};
+use super::{Ahead, BLOCK, Blocks, Heads, Sight, Weights, gather, mix, scores, softmax_of_parts};
 use crate::kernels::Shared;
 use crate::kernels::buffers::Buffer;
 
@@ -62,6 +62,7 @@ pub(crate) unsafe fn sequence(
         sight.trunk,
         BLOCK * width,
         fork,
+        Ahead::NOTHING,
         width,
         &mut scratch.out,
     );
@@ -71,6 +72,7 @@ pub(crate) unsafe fn sequence(
         sight.own,
         BLOCK * width,
         reach,
+        Ahead::NOTHING,
         width,
         &mut scratch.out,
     );
@@ -122,7 +124,17 @@ pub(crate) unsafe fn branches(
         out: results,
     } = scratch;
     weights.trunk.reset(branches.len() * per_kv * reach);
-    scores(queries, width, trunk, 0, reach, &mut weights.trunk, reach);
+    let own_of = |index: usize| branches.get(index).map(|branch| branch.own);
+    scores(
+        queries,
+        width,
+        trunk,
+        0,
+        reach,
+        Ahead::of(own_of(0), 0),
+        &mut weights.trunk,
+        reach,
+    );
     results.reset_to_zeros(queries.len());
     // Own scores first, because the softmax needs both parts; weights of trunk positions behind a
     // branch's fork become 0, which leaves sums as they are.
@@ -138,6 +150,7 @@ pub(crate) unsafe fn branches(
             branch.own,
             0,
             branch.len,
+            Ahead::of(own_of(i + 1), 0),
             own,
             branch.len,
         );
@@ -155,14 +168,13 @@ pub(crate) unsafe fn branches(
         trunk,
         BLOCK * width,
         reach,
+        Ahead::of(own_of(0), BLOCK * width),
         width,
         results,
     );
     let mut first = 0;
-    for (branch, results) in branches
-        .iter()
-        .zip(results.chunks_exact_mut(per_kv * width))
-    {
+    let all = results.chunks_exact_mut(per_kv * width);
+    for (i, (branch, results)) in branches.iter().zip(all).enumerate() {
         let own = &weights.own[first..first + per_kv * branch.len];
         mix(
             own,
@@ -170,6 +182,7 @@ pub(crate) unsafe fn branches(
             branch.own,
             BLOCK * width,
             branch.len,
+            Ahead::of(own_of(i + 1), BLOCK * width),
             width,
             results,
         );
