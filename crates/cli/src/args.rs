@@ -32,7 +32,8 @@ pub(crate) enum Command {
     Compare(commands::compare::Args),
     Eval(Box<commands::eval::Args>),
     Generate(Box<commands::generate::Args>),
-    Data(commands::data::Args),
+    Serve(commands::serve::Args),
+    Data(Box<commands::data::Args>),
     /// Simulate hint schedules, or fit accuracy-hint curves
     Hint(commands::hint::Args),
     /// Check answers against golds

@@ -23,7 +23,30 @@ pub struct ProblemSet {
     pub problems: Vec<Problem>,
 }
 
+/// Lower-case hexadecimal.
+fn sha256(bytes: &[u8]) -> String {
+    let digest = Sha256::digest(bytes);
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 impl ProblemSet {
+    /// Problems that have been read from `file`, all of them or some.
+    ///
+    /// # Errors
+    /// [`EvalError::Read`] if the file, which may not be a folder, cannot be read for its hash.
+    pub fn of_file(file: &Path, problems: Vec<Problem>) -> Result<Self, EvalError> {
+        let bytes = std::fs::read(file).map_err(|source| EvalError::Read {
+            path: file.to_path_buf(),
+            source,
+        })?;
+        Ok(Self {
+            file: file.to_path_buf(),
+            sha256: sha256(&bytes),
+            rows: problems.len(),
+            problems,
+        })
+    }
+
     /// Reads the whole set from the data folder `folder`, or from beside the benchmark's own file,
     /// checks its number of rows, and keeps the first `limit` problems.
     ///
@@ -51,10 +74,7 @@ impl ProblemSet {
             source,
         };
         let bytes = std::fs::read(&file).map_err(read)?;
-        let sha256 = Sha256::digest(&bytes)
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
+        let sha256 = sha256(&bytes);
         let mut problems = if file.extension().is_some_and(|ending| ending == "csv") {
             let text = String::from_utf8(bytes).map_err(|error| {
                 read(std::io::Error::new(std::io::ErrorKind::InvalidData, error))

@@ -88,7 +88,7 @@ pub(crate) fn run(args: &Args, output: &Output) -> anyhow::Result<u8> {
         },
     };
     let recipes = plan.check(&recipe, &contestants)?;
-    let stop = interrupt::stop_flag().context("cannot listen for Ctrl-C")?;
+    let stop = interrupt::stop_flag(super::train::STOPPING).context("cannot listen for Ctrl-C")?;
     fs::create_dir_all(&plan.folder)
         .with_context(|| format!("cannot make the folder `{}`", plan.folder.display()))?;
 

@@ -1,9 +1,12 @@
-//! `seele data`: look into a data set, convert it.
+//! `seele data`: look into a data set, convert it, filter it by a model, let a server annotate it.
+
+mod annotate;
+mod filter;
 
 use crate::exit::{self, Unusable};
 use crate::model_place;
 use crate::numbers::{percent, thousands};
-use crate::output::print;
+use crate::output::{Output, print};
 use seele_data::inspect::{GoldCheck, Inspection, Measures, Spread};
 use seele_data::{FieldMapping, Layout, Problem, ProblemReader, ProblemWriter};
 use seele_policy::model::ModelFiles;
@@ -12,7 +15,7 @@ use seele_verify::{Extraction, Mode, Options, Verdict, compare_answers, verify_c
 use serde_json::{Map, Value};
 use std::path::PathBuf;
 
-/// Look into files of problems, or convert them.
+/// Look into files of problems, convert, filter or annotate them.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(subcommand)]
@@ -23,6 +26,8 @@ pub(crate) struct Args {
 enum Action {
     Inspect(InspectArgs),
     Convert(ConvertArgs),
+    Filter(filter::Args),
+    Annotate(annotate::Args),
 }
 
 /// Count rows, steps and lengths, check golds with the verifier, show five problems.
@@ -120,10 +125,12 @@ fn unusable(error: impl ToString) -> Unusable {
 ///
 /// # Errors
 /// Data or a model that cannot be used, or a file that cannot be written.
-pub(crate) fn run(args: &Args) -> anyhow::Result<u8> {
+pub(crate) fn run(args: &Args, output: &Output) -> anyhow::Result<u8> {
     match &args.action {
         Action::Inspect(args) => inspect(args)?,
         Action::Convert(args) => convert(args)?,
+        Action::Filter(args) => return filter::run(args, output),
+        Action::Annotate(args) => return annotate::run(args, output),
     }
     Ok(exit::DONE)
 }

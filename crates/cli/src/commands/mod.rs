@@ -8,6 +8,7 @@ pub(crate) mod explain;
 pub(crate) mod generate;
 pub(crate) mod hint;
 pub(crate) mod merge;
+pub(crate) mod serve;
 pub(crate) mod train;
 pub(crate) mod verify;
 
@@ -29,9 +30,10 @@ pub(crate) fn run(command: Command, output: &Output) -> anyhow::Result<u8> {
         Command::Bench(args) => bench::run(&args),
         Command::Train(args) => train::run(&args, output),
         Command::Compare(args) => compare::run(&args, output),
-        Command::Data(args) => data::run(&args),
+        Command::Data(args) => data::run(&args, output),
         Command::Eval(args) => eval::run(&args, output),
         Command::Generate(args) => generate::run(&args),
+        Command::Serve(args) => serve::run(&args),
         Command::Hint(args) => hint::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Merge(args) => merge::run(&args),

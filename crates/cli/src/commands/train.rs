@@ -63,6 +63,10 @@ Examples:
   seele train --resume runs/quickstart-1
   seele train --resume runs/quickstart-1 --set steps=100 --allow-change steps";
 
+/// What the first Ctrl-C says.
+pub(super) const STOPPING: &str =
+    "stopping after this step; press Ctrl-C again to stop at once, without saving";
+
 /// Runs the command.
 ///
 /// # Errors
@@ -80,7 +84,7 @@ pub(crate) fn run(args: &Args, output: &Output) -> anyhow::Result<u8> {
     if args.dry_run {
         return dry_run(&recipe);
     }
-    let stop = interrupt::stop_flag().context("cannot listen for Ctrl-C")?;
+    let stop = interrupt::stop_flag(STOPPING).context("cannot listen for Ctrl-C")?;
     // Everything that can be wrong with the input is found before the run has a folder.
     let materials = open(&recipe)?;
     let place = args.out.as_deref().unwrap_or(Path::new("runs"));
@@ -136,7 +140,7 @@ fn resume(args: &Args, path: Option<&Path>, output: &Output) -> anyhow::Result<u
         tracing::info!("would go on from {}", checkpoint.folder().display());
         return dry_run(&recipe);
     }
-    let stop = interrupt::stop_flag().context("cannot listen for Ctrl-C")?;
+    let stop = interrupt::stop_flag(STOPPING).context("cannot listen for Ctrl-C")?;
     let materials = open(&recipe)?;
     let budget = Budget::of(&recipe, &materials);
     // Older checkpoints make room as newer ones come.

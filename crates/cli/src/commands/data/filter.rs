@@ -1,0 +1,236 @@
+//! `seele data filter`: how often a model solves each problem, and the problems worth training on.
+
+use super::{Input, unusable};
+use crate::exit::{self, Unusable};
+use crate::model_place;
+use crate::numbers::{percent, thousands};
+use crate::output::{Output, print};
+use crate::sampling::{ACTIVE_BRANCHES, probability, temperature};
+use indicatif::ProgressBar;
+use seele_data::{Problem, ProblemWriter};
+use seele_eval::{Benchmark, EvalError, Evaluation, ProblemSet, Record};
+use seele_policy::decoder::{Compute, Decoder};
+use seele_policy::model::ModelFiles;
+use seele_rollout::LocalEngine;
+use seele_train::benchmarks::Examinee;
+use seele_verify::Extraction;
+use std::collections::HashMap;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+
+/// Files of the output folder.
+const RESPONSES: &str = "responses.jsonl";
+const COUNTED: &str = "counted.jsonl";
+const KEPT: &str = "kept.jsonl";
+/// Columns with the pass count of a problem and of how many samples it is.
+const PASS_COUNT: &str = "pass_count";
+const PASS_SAMPLES: &str = "pass_samples";
+
+/// Count how often a model solves each problem, and keep those of a wanted difficulty.
+///
+/// The paper keeps the problems of DeepMath-103K on which the model fails in all 8 samples (App. E): `--keep all-wrong`.
+#[derive(Debug, clap::Args)]
+#[command(after_long_help = "\
+Examples:
+  seele data filter deepmath.parquet --model models/qwen --out filtered
+  seele data filter train.jsonl --model quickstart --template bare --keep 1..7 --out filtered
+
+The output folder gets kept.jsonl, counted.jsonl (every problem with its pass_count and pass_samples) and
+responses.jsonl (every response with its verdict). Repeating the command with its --out goes on where it
+stopped; with another --keep it takes the counts that are there.")]
+pub(crate) struct Args {
+    #[command(flatten)]
+    input: Input,
+    #[arg(long, help = model_place::HELP)]
+    model: PathBuf,
+    /// Folder of the results, new or of a run that was stopped.
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// Completions of each problem.
+    #[arg(long, short = 'n', default_value = "8")]
+    samples: NonZeroUsize,
+    /// Divisor of the logits.
+    #[arg(long, default_value_t = 0.6, value_parser = temperature)]
+    temperature: f64,
+    /// Draw from the smallest set of tokens with this probability.
+    #[arg(long, default_value_t = 1.0, value_parser = probability)]
+    top_p: f64,
+    /// Longest completion, tokens; less if the model has no room for it.
+    #[arg(long, default_value = "2048")]
+    max_new_tokens: NonZeroUsize,
+    /// Prompt template: a name, or a `.toml` file.
+    #[arg(long, default_value = "r1-zero")]
+    template: String,
+    /// Where the answer is looked for: boxed, fallback, answer-tag, choice.
+    #[arg(long, default_value = "boxed", value_parser = extraction)]
+    extraction: Extraction,
+    /// Which problems are kept: all-wrong, or a range of right samples such as 1..7 (both included).
+    #[arg(long, default_value = "all-wrong")]
+    keep: Keep,
+    /// Use only the first problems.
+    #[arg(long)]
+    limit: Option<NonZeroUsize>,
+    /// Source of every draw.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+}
+
+fn extraction(name: &str) -> Result<Extraction, String> {
+    serde_json::from_value(name.into()).map_err(|error| error.to_string())
+}
+
+/// Right samples of a problem that is kept, both ends included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Keep {
+    least: usize,
+    most: usize,
+}
+
+impl std::str::FromStr for Keep {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "all-wrong" {
+            return Ok(Self { least: 0, most: 0 });
+        }
+        let number = |text: &str| text.trim().parse::<usize>().ok();
+        let ends = text.split_once("..");
+        match ends.and_then(|(least, most)| Some((number(least)?, number(most)?))) {
+            Some((least, most)) if least <= most => Ok(Self { least, most }),
+            _ => Err("expected all-wrong, or a range such as 1..7".into()),
+        }
+    }
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// Data or a model that cannot be used, or a failure while sampling or writing.
+pub(super) fn run(args: &Args, output: &Output) -> anyhow::Result<u8> {
+    if args.keep.most > args.samples.get() {
+        return Err(Unusable(format!(
+            "`--keep {}..{}` asks for more right samples than the {} of `--samples`",
+            args.keep.least, args.keep.most, args.samples
+        ))
+        .into());
+    }
+    let limit = args.limit.map_or(usize::MAX, NonZeroUsize::get);
+    let problems = args.input.open()?.take(limit);
+    let problems: Vec<Problem> = problems.collect::<Result<_, _>>().map_err(unusable)?;
+    let record = sampled(args, problems.clone(), output)?;
+    let mut right: HashMap<&str, usize> = HashMap::new();
+    for response in &record.responses {
+        *right.entry(&response.id).or_insert(0) += usize::from(response.correct);
+    }
+    let samples = record.header.samples;
+    let mut counted = ProblemWriter::create(args.out.join(COUNTED), true)?;
+    let mut kept = ProblemWriter::create(args.out.join(KEPT), true)?;
+    let mut by_count = vec![0; samples + 1];
+    for mut problem in problems {
+        let passed = right.get(problem.id.as_str()).copied().unwrap_or(0);
+        problem.extra.insert(PASS_COUNT.into(), passed.into());
+        problem.extra.insert(PASS_SAMPLES.into(), samples.into());
+        counted.write(&problem)?;
+        if (args.keep.least..=args.keep.most).contains(&passed) {
+            kept.write(&problem)?;
+        }
+        by_count[passed] += 1;
+    }
+    let all = counted.finish()?;
+    let kept = kept.finish()?;
+    print(&report(&by_count, all, kept, &args.out.join(KEPT)))?;
+    Ok(exit::DONE)
+}
+
+/// The responses, asked for as far as they are not in the record yet.
+fn sampled(args: &Args, problems: Vec<Problem>, output: &Output) -> anyhow::Result<Record> {
+    let absolute = args.template.ends_with(".toml");
+    let benchmark = Benchmark {
+        name: "filter".into(),
+        title: "filter".into(),
+        files: vec![args.input.file.clone()],
+        rows: None,
+        get: None,
+        template: match absolute {
+            true => std::path::absolute(&args.template)?.display().to_string(),
+            false => args.template.clone(),
+        },
+        extraction: args.extraction,
+        mode: match problems.iter().all(|problem| problem.choices.is_empty()) {
+            true => seele_verify::Mode::Math,
+            false => seele_verify::Mode::Choice,
+        },
+        relative_tolerance: None,
+        absolute_tolerance_field: None,
+        shuffle_choices: None,
+        samples: args.samples.get(),
+        temperature: args.temperature,
+        top_p: args.top_p,
+        top_k: 0,
+        max_new_tokens: args.max_new_tokens.get(),
+        groups: Vec::new(),
+        folder: None,
+    };
+    let set = ProblemSet::of_file(&args.input.file, problems).map_err(refused)?;
+    let path = model_place::find(&args.model)?;
+    let files = ModelFiles::open(&path)?;
+    let (config, tokenizer) = (files.config(), files.tokenizer());
+    let name = path.display().to_string();
+    let mut examinee = Examinee::new(name, config, tokenizer, files.chat_template())?;
+    // Everything that can be wrong with the input is found before the weights are read.
+    Evaluation::new(&benchmark, set.clone(), examinee.subject(), args.seed).map_err(refused)?;
+    let model = files.read()?;
+    examinee.identify(&model.parameters, Compute::F32);
+    let decoder = Decoder::new(&model.config, &model.parameters);
+    drop(model);
+
+    let evaluation = Evaluation::new(&benchmark, set, examinee.subject(), args.seed)?;
+    let bar = ProgressBar::new(evaluation.header().responses() as u64);
+    let bar = output.progress.add(bar);
+    let mut engine = LocalEngine::new(&decoder, evaluation.sampling(), ACTIVE_BRANCHES)?;
+    let record = evaluation.run(&mut engine, &args.out.join(RESPONSES), &mut |at| {
+        bar.set_position(at.done as u64);
+    });
+    bar.finish_and_clear();
+    record.map_err(|error| match error {
+        EvalError::OtherSettings { .. } | EvalError::BrokenRecord { .. } => refused(error),
+        error => anyhow::Error::new(error).context("cannot finish sampling"),
+    })
+}
+
+fn refused(error: EvalError) -> anyhow::Error {
+    Unusable(error.to_string()).into()
+}
+
+fn report(by_count: &[usize], all: u64, kept: u64, path: &Path) -> String {
+    let mut text = String::from("right samples  problems\n");
+    for (passed, problems) in by_count.iter().enumerate() {
+        let share = percent(Some(*problems as f64 / all.max(1) as f64));
+        text.push_str(&format!(
+            "{passed:>13}  {:>8}  {share:>7}\n",
+            thousands(*problems as u64)
+        ));
+    }
+    text.push_str(&format!(
+        "kept {} of {} problems in {}\n",
+        thousands(kept),
+        thousands(all),
+        path.display()
+    ));
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_is_all_wrong_or_a_range() {
+        let keep = |text: &str| text.parse::<Keep>().map(|keep| (keep.least, keep.most));
+        assert_eq!(keep("all-wrong"), Ok((0, 0)));
+        assert_eq!(keep("1..7"), Ok((1, 7)));
+        for bad in ["7..1", "1", "..", "a..b", ""] {
+            assert!(keep(bad).is_err(), "{bad}");
+        }
+    }
+}
