@@ -428,13 +428,17 @@ fn memory_stays_flat_over_many_steps() {
         "sft=off".into(),
         "rollout.problems_per_step=2".into(),
     ];
-    let settings = settings.iter().flat_map(|set| ["--set", set.as_str()]);
-    let command: Vec<&str> = ["train", "long.toml", "--out", "run"]
-        .into_iter()
-        .chain(settings)
-        .collect();
-    let (code, stderr) = place.seele(&command);
-    assert_eq!(code, 0, "{stderr}");
+    let output = Command::cargo_bin("seele")
+        .unwrap()
+        .current_dir(place.path())
+        .args(["train", "long.toml", "--out", "run"])
+        .args(settings.iter().flat_map(|set| ["--set", set.as_str()]))
+        // What is resident is then what is held: else the allocator keeps a MiB or two of what checkpoints
+        // and evaluations gave back, now and then, which is much of so small a process.
+        .env("MIMALLOC_PURGE_DELAY", "0")
+        .output()
+        .unwrap();
+    assert!(output.status.success());
     let log = fs::read_to_string(place.path().join("run/metrics.jsonl")).unwrap();
     let resident: Vec<f64> = log
         .lines()
@@ -444,14 +448,13 @@ fn memory_stays_flat_over_many_steps() {
         })
         .collect();
     assert_eq!(resident.len(), steps);
-    // A tenth is for warming up. After a checkpoint or an evaluation the allocator keeps a MiB or two for a
-    // while, more than 2 % of so small a process; what must not grow is the mean over several of them.
+    // A tenth is for warming up; each other one has two checkpoints and two evaluations.
     let means: Vec<f64> = resident[steps / 10..]
         .chunks(steps / 10)
         .map(|stretch| stretch.iter().sum::<f64>() / stretch.len() as f64)
         .collect();
     eprintln!("mean MiB of each tenth of {steps} steps after the first: {means:.2?}");
-    let mean = |means: &[f64]| means.iter().sum::<f64>() / means.len() as f64;
-    let (early, late) = (mean(&means[..3]), mean(&means[6..9]));
-    assert!(late <= 1.02 * early, "{early:.2} MiB became {late:.2} MiB");
+    let least = means.iter().copied().fold(f64::MAX, f64::min);
+    let most = means.iter().copied().fold(0.0, f64::max);
+    assert!(most <= 1.02 * least, "{least:.2} to {most:.2} MiB");
 }
