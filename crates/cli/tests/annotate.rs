@@ -65,7 +65,7 @@ fn manner(problem: usize, request: usize) -> Manner {
 
 /// Problems that no answer will ever do for, and those for which the third does.
 fn is_hopeless(problem: usize) -> bool {
-    problem % 5 == 0
+    problem.is_multiple_of(5)
 }
 
 fn needs_three(problem: usize) -> bool {
