@@ -448,13 +448,20 @@ fn memory_stays_flat_over_many_steps() {
         })
         .collect();
     assert_eq!(resident.len(), steps);
-    // A tenth is for warming up; each other one has two checkpoints and two evaluations.
-    let means: Vec<f64> = resident[steps / 10..]
-        .chunks(steps / 10)
-        .map(|stretch| stretch.iter().sum::<f64>() / stretch.len() as f64)
+    // A tenth is for warming up. Checkpoints and evaluations come and go on top, so of each third of the
+    // rest it is the lower quartile that says what stays.
+    let held: Vec<f64> = resident[steps / 10..]
+        .chunks(3 * steps / 10)
+        .map(|stretch| {
+            let mut stretch = stretch.to_vec();
+            stretch.sort_by(f64::total_cmp);
+            stretch[stretch.len() / 4]
+        })
         .collect();
-    eprintln!("mean MiB of each tenth of {steps} steps after the first: {means:.2?}");
-    let least = means.iter().copied().fold(f64::MAX, f64::min);
-    let most = means.iter().copied().fold(0.0, f64::max);
-    assert!(most <= 1.02 * least, "{least:.2} to {most:.2} MiB");
+    eprintln!("MiB held in each third of {steps} steps after a tenth: {held:.2?}");
+    let least = held.iter().copied().fold(f64::MAX, f64::min);
+    let most = held.iter().copied().fold(0.0, f64::max);
+    // The allocator moves by a MiB now and then, up and down, which is more than 2 % of so small a process;
+    // a leak of a hundred bytes a step would add two.
+    assert!(most <= least + 2.0, "{least:.2} to {most:.2} MiB");
 }
