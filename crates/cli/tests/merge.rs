@@ -6,9 +6,12 @@ mod samples;
 #[path = "../../policy/tests/torch_writer/mod.rs"]
 mod torch_writer;
 
+mod support;
+
 use assert_cmd::Command;
 use std::fs;
 use std::path::{Path, PathBuf};
+use support::copy;
 use torch_writer::{Pickle, Sharding, write_archive};
 
 /// A fresh model of a few hundred weights.
@@ -95,18 +98,6 @@ impl Place {
 /// Checkpoints that PyTorch wrote, and the model that they are of.
 fn of_torch() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../policy/tests/data/fsdp")
-}
-
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let path = entry.unwrap().path();
-        let target = to.join(path.file_name().unwrap());
-        match path.is_dir() {
-            true => copy(&path, &target),
-            false => drop(fs::copy(&path, &target).unwrap()),
-        }
-    }
 }
 
 #[test]

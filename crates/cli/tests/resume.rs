@@ -2,12 +2,15 @@
 #![cfg(unix)]
 #![expect(clippy::unwrap_used, reason = "a test may stop where its set-up fails")]
 
+mod support;
+
 use assert_cmd::cargo::CommandCargoExt;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
+use support::copy;
 
 /// Some seconds of a model of a few thousand weights.
 const LONG: &str = r#"
@@ -272,19 +275,6 @@ fn changes_are_refused_by_name_unless_they_are_allowed() {
     }
 }
 
-/// A copy of a folder.
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let path = entry.unwrap().path();
-        let target = to.join(path.file_name().unwrap());
-        match path.is_dir() {
-            true => copy(&path, &target),
-            false => drop(fs::copy(&path, &target).unwrap()),
-        }
-    }
-}
-
 #[test]
 fn every_kind_of_bad_checkpoint_is_named_and_none_is_loaded() {
     let place = Place::new();
@@ -447,8 +437,8 @@ fn a_full_disk_stops_the_run_with_a_message_and_loses_nothing() {
 
 /// `SEELE_STEPS` sets the number of steps, 20,000 for the whole check.
 #[test]
-#[ignore = "takes minutes: cargo test --release -p seele --test resume -- --ignored memory"]
-fn memory_stays_flat_over_many_steps() {
+#[ignore = "20,000 steps, seconds to minutes: cargo test --release -p seele --test resume -- --ignored memory"]
+fn memory_does_not_grow_with_the_steps() {
     let steps: usize = std::env::var("SEELE_STEPS").map_or(20_000, |text| text.parse().unwrap());
     let place = Place::new();
     let settings = [
@@ -491,7 +481,8 @@ fn memory_stays_flat_over_many_steps() {
     eprintln!("MiB held in each third of {steps} steps after a tenth: {held:.2?}");
     let least = held.iter().copied().fold(f64::MAX, f64::min);
     let most = held.iter().copied().fold(0.0, f64::max);
-    // The allocator moves by a MiB now and then, up and down, which is more than 2 % of so small a process;
-    // a leak of a hundred bytes a step would add two.
-    assert!(most <= least + 2.0, "{least:.2} to {most:.2} MiB");
+    // The allocator moves by up to three MiB, up and down, so this cannot tell a bound of 2 % of so small a
+    // process. Between the middles of first and last third lie 0.6 of all steps: of 20,000, a leak of 700
+    // bytes a step adds eight MiB.
+    assert!(most <= least + 8.0, "{least:.2} to {most:.2} MiB");
 }

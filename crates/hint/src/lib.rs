@@ -90,9 +90,9 @@
 //! | --- | --- | --- | --- | --- |
 //! | `none` | 0.295 | 0.250 | 0.399 | 61.1 % |
 //! | `fixed` (half of the solution) | 0.597 | 0.520 | 0.272 | 31.2 % |
-//! | `seele` | 0.811 | 0.622 | 0.167 | 12.8 % |
+//! | `seele` | 0.811 | 0.622 | 0.167 | 12.7 % |
 //! | `seele-bayes` | 0.890 | 0.758 | 0.121 | 6.7 % |
-//! | oracle | 0.962 | 0.952 | 0.044 | 3.1 % |
+//! | oracle | 0.962 | 0.952 | 0.044 | 3.0 % |
 //!
 //! (`seele hint simulate --seeds 11,12,13,14,15`.) A least-squares fit of five points takes about 3 µs and a decision
 //! of `seele-bayes` about 70 µs on one core of a shared Xeon (`cargo bench -p seele-hint`); the former is more than
