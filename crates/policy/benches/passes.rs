@@ -209,10 +209,10 @@ fn decoding(c: &mut Criterion) {
         decoder.extend_trunk(&mut trunk, &tokens(256, 3));
         let (mut hidden, mut logits) = (Vec::new(), Vec::new());
         group.bench_function(format!("32 branches {compute:?}"), |bench| {
-            let mut branches = vec![BranchCache::new(&config, 256); 32];
+            let mut branches = vec![BranchCache::new(256); 32];
             bench.iter(|| {
                 if branches[0].len() == 128 {
-                    branches.fill(BranchCache::new(&config, 256));
+                    branches.fill(BranchCache::new(256));
                 }
                 let mut rows: Vec<DecodeRow<'_>> = branches
                     .iter_mut()

@@ -42,7 +42,8 @@ const EMBEDDED: usize = 1 << 12;
 /// A model's weights, packed, with what a pass over it needs. `Send` and `Sync`.
 ///
 /// In [`Compute::Bf16`] it holds the weights rounded to bfloat16, the embedding of a tied model included;
-/// norms and biases stay float32, and so do all sums, norms, attention and softmax.
+/// norms and biases stay float32, and so do all sums, norms and softmax; attention rounds queries, keys,
+/// values and its weights.
 pub struct Decoder {
     config: ModelConfig,
     options: DecoderOptions,
@@ -98,11 +99,7 @@ impl Decoder {
     }
 
     fn heads(&self) -> Heads {
-        Heads {
-            kv_heads: self.config.kv_heads,
-            per_kv: self.config.queries_per_kv(),
-            width: self.config.head_dim,
-        }
+        Heads::of(&self.config, self.options.compute)
     }
 
     /// Embedding rows of `tokens`, `[tokens, hidden_size]`; an id beyond the vocabulary is row 0 (callers

@@ -283,7 +283,7 @@ fn a_branch_decodes_to_the_same_bits_alone_and_among_others() {
         });
         // Many forks of two trunks, so that runs of rows mix them.
         let places: Vec<(usize, usize)> = (0..45).map(|i| (i / 25, 5 + i * 3 % 9)).collect();
-        let fresh = |&(_, fork): &(usize, usize)| BranchCache::new(&config, fork);
+        let fresh = |&(_, fork): &(usize, usize)| BranchCache::new(fork);
         let mut together: Vec<BranchCache> = places.iter().map(fresh).collect();
         let mut alone: Vec<BranchCache> = places.iter().map(fresh).collect();
         let (mut hidden, mut own) = (Vec::new(), Vec::new());
@@ -348,7 +348,7 @@ fn check_decoding(compute: Compute) {
         );
         let trained = &scores.logprobs[trunk.len() - 5..];
         let (mut own, mut hidden, mut logits) = (
-            BranchCache::new(&config, fork),
+            BranchCache::new(fork),
             cache.hidden(fork - 1).to_vec(),
             vec![],
         );

@@ -8,7 +8,6 @@ use crate::sampling::{Draw, Sampler, Sampling};
 use crate::{RolloutError, RolloutStatistics};
 use branch::{Branch, Waiting};
 use rayon::prelude::*;
-use seele_policy::decoder::cache::page_bytes;
 use seele_policy::decoder::{DecodeRow, Decoder, TrunkCache};
 use std::sync::Arc;
 use std::time::Instant;
@@ -113,10 +112,10 @@ impl<'a> LocalEngine<'a> {
     }
 
     /// Bounds the memory for keys and values, in whole pages of
-    /// [`page_bytes`](seele_policy::decoder::cache::page_bytes).
+    /// [`Decoder::page_bytes`].
     #[must_use]
     pub fn with_cache_memory(mut self, bytes: usize) -> Self {
-        self.most_pages = bytes / page_bytes(self.decoder.config()).max(1);
+        self.most_pages = bytes / self.decoder.page_bytes().max(1);
         self
     }
 
@@ -138,8 +137,7 @@ impl<'a> LocalEngine<'a> {
             });
         }
         self.check_fits_alone(trunk_tokens, settings.sampling.max_new_tokens)?;
-        let config = self.decoder.config();
-        self.waiting.submit(request, settings, config);
+        self.waiting.submit(request, settings);
         Ok(())
     }
 

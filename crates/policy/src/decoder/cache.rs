@@ -1,49 +1,45 @@
 //! Keys and values of trunks and branches, in pages of 32 positions.
 //!
-//! A page holds all layers: for each layer and key-value head the keys `[head_dim][32]`, so that a block
-//! of queries meets 32 keys in one product, then the values `[32][head_dim]`. Pages return to a pool when
-//! a cache is dropped.
+//! A page holds all layers: for each layer and key-value head the keys, so laid out that a block of
+//! queries meets 32 keys in one product, then the values, in the number type of the decoder's products.
+//! Pages return to a pool when a cache is dropped.
 
 use crate::config::ModelConfig;
 use crate::kernels::attention::{BLOCK, Blocks, Heads, store};
 use crate::kernels::buffers::{self, Aligned};
+use crate::kernels::matmul::Compute;
 
 /// Positions in a page.
 pub const PAGE_TOKENS: usize = BLOCK;
 
 /// Bytes of a page of this model: a cache of n tokens holds `n.div_ceil(PAGE_TOKENS)` of them.
-pub fn page_bytes(config: &ModelConfig) -> usize {
-    page_words(config) * size_of::<f32>()
+pub fn page_bytes(config: &ModelConfig, compute: Compute) -> usize {
+    page_words(Heads::of(config, compute), config.layers) * size_of::<f32>()
 }
 
-fn page_words(config: &ModelConfig) -> usize {
-    2 * BLOCK * config.head_dim * config.kv_heads * config.layers
+fn page_words(heads: Heads, layers: usize) -> usize {
+    layers * heads.kv_heads * heads.block_words()
 }
 
 /// Pages of one sequence.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Pages {
     pages: Vec<Aligned>,
-    words: usize,
 }
 
 impl Pages {
-    fn new(config: &ModelConfig) -> Self {
-        Self {
-            pages: Vec::new(),
-            words: page_words(config),
-        }
-    }
-
     /// Pages held.
     fn count(&self) -> usize {
         self.pages.len()
     }
 
     /// Makes room for `tokens` positions.
-    pub(crate) fn reserve(&mut self, tokens: usize) {
+    pub(crate) fn reserve(&mut self, heads: Heads, layers: usize, tokens: usize) {
         while self.pages.len() * BLOCK < tokens {
-            self.pages.push(buffers::take(self.words));
+            let mut page = buffers::take(page_words(heads, layers));
+            // Values that are not there yet are multiplied with weights of 0.
+            page.floats_mut().fill(0.0);
+            self.pages.push(page);
         }
     }
 
@@ -68,7 +64,7 @@ impl Pages {
         let keys = keys.chunks_exact(heads.width);
         let values = values.chunks_exact(heads.width);
         for (block, (key, value)) in blocks.zip(keys.zip(values)) {
-            store(block, position % BLOCK, key, value);
+            store(heads, block, position % BLOCK, key, value);
         }
     }
 }
@@ -92,7 +88,7 @@ impl TrunkCache {
     /// An empty trunk.
     pub fn new(config: &ModelConfig) -> Self {
         Self {
-            pages: Pages::new(config),
+            pages: Pages::default(),
             hidden: Vec::new(),
             width: config.hidden_size,
             len: 0,
@@ -131,9 +127,9 @@ pub struct BranchCache {
 
 impl BranchCache {
     /// A branch without tokens that forks from its trunk at `fork`.
-    pub fn new(config: &ModelConfig, fork: usize) -> Self {
+    pub fn new(fork: usize) -> Self {
         Self {
-            pages: Pages::new(config),
+            pages: Pages::default(),
             fork,
             len: 0,
         }

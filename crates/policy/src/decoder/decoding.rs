@@ -11,6 +11,9 @@ use rayon::prelude::*;
 /// Parameters of a model whose layers are so small that rows are shared out between threads once a
 /// step instead of once a product.
 const SMALL_MODEL: usize = 1 << 22;
+/// Rows of a thread from which on the same is worth it for any model: so many make up for each thread
+/// reading all weights.
+const MANY_ROWS: usize = 48;
 
 /// One branch's next input.
 pub struct DecodeRow<'a> {
@@ -34,7 +37,9 @@ impl Decoder {
         let heads = self.heads();
         let (stride, first) = (heads.row_width(), trunk.len);
         let positions: Vec<usize> = (first..first + tokens.len()).collect();
-        trunk.pages.reserve(first + tokens.len());
+        trunk
+            .pages
+            .reserve(heads, self.config.layers, first + tokens.len());
         let mut hidden = self.embed(tokens);
         for (layer, weights) in self.weights.blocks.iter().enumerate() {
             let (qkv, _) = self.project(weights, &hidden, &positions);
@@ -80,30 +85,32 @@ impl Decoder {
     pub fn decode(&self, rows: &mut [DecodeRow<'_>], hidden: &mut Vec<f32>) {
         let width = self.config.hidden_size;
         hidden.resize(rows.len() * width, 0.0);
-        if self.weights.parameters() > SMALL_MODEL {
-            in_pool(|| self.decode_rows(rows, hidden));
+        let share = rows.len().div_ceil(rayon::current_num_threads()).max(1);
+        let small = self.weights.parameters() <= SMALL_MODEL;
+        if !small && share < MANY_ROWS {
+            in_pool(|| self.decode_rows(rows, hidden, true));
         } else {
             // A row's bits do not depend on its company, so any cut will do.
-            let share = rows.len().div_ceil(rayon::current_num_threads()).max(1);
             rows.par_chunks_mut(share)
                 .zip(hidden.par_chunks_mut(share * width))
-                .for_each(|(rows, hidden)| self.decode_rows(rows, hidden));
+                .for_each(|(rows, hidden)| self.decode_rows(rows, hidden, false));
         }
     }
 
-    fn decode_rows(&self, rows: &mut [DecodeRow<'_>], hidden: &mut [f32]) {
+    /// `alone` if no other thread of the pool has rows of its own meanwhile.
+    fn decode_rows(&self, rows: &mut [DecodeRow<'_>], hidden: &mut [f32], alone: bool) {
         let heads = self.heads();
         let stride = heads.row_width();
         let tokens: Vec<u32> = rows.iter().map(|row| row.token).collect();
         let positions: Vec<usize> = rows
             .iter_mut()
             .map(|row| {
-                row.branch.pages.reserve(row.branch.len + 1);
+                let pages = &mut row.branch.pages;
+                pages.reserve(heads, self.config.layers, row.branch.len + 1);
                 row.branch.fork + row.branch.len
             })
             .collect();
         let runs = runs(rows, heads.rows_per_task());
-        let large = self.weights.parameters() > SMALL_MODEL;
         let mut state = self.embed(&tokens);
         for (layer, weights) in self.weights.blocks.iter().enumerate() {
             let (qkv, _) = self.project(weights, &state, &positions);
@@ -112,7 +119,7 @@ impl Decoder {
                 let at = row.branch.len;
                 row.branch.pages.write(heads, layer, at, keys, values);
             };
-            if large {
+            if alone {
                 let share = rows.len().div_ceil(rayon::current_num_threads()).max(1);
                 let qkv = qkv.par_chunks(share * stride);
                 rows.par_chunks_mut(share).zip(qkv).for_each(|(rows, qkv)| {
@@ -147,7 +154,7 @@ impl Decoder {
                 }
             };
             let tasks = runs.len() * heads.kv_heads;
-            if large {
+            if alone {
                 let tasks = (0..tasks).into_par_iter().with_max_len(1);
                 tasks.for_each_init(Default::default, work);
             } else {

@@ -26,9 +26,14 @@ impl Decoder {
         linears.map(|linear| linear.forward().bytes()).sum()
     }
 
+    /// Bytes of a page of keys and values.
+    pub fn page_bytes(&self) -> usize {
+        page_bytes(&self.config, self.options.compute)
+    }
+
     /// Bytes of the keys and values of one position.
     pub fn key_value_bytes(&self) -> usize {
-        page_bytes(&self.config) / PAGE_TOKENS
+        self.page_bytes() / PAGE_TOKENS
     }
 
     /// Runs the products of a forward pass over `rows` rows, one projection after the other, and nothing

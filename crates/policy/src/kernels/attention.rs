@@ -9,16 +9,18 @@
 //! trunk and branch. Memory is one block of queries times the keys they see, never tokens x tokens.
 
 mod backward;
+mod float;
 mod forward;
+mod pairs;
 
 pub(crate) use backward::{Share, Span, finish, share, shares};
 pub(crate) use forward::{BranchQueries, branches, sequence};
 
-use super::buffers::{Aligned, Buffer};
-use super::matmul::float32::Tile;
+use super::buffers::{Aligned, Buffer, words_mut};
+use super::matmul::{Compute, bfloat16};
 use super::multiversion;
 use super::softmax::{exp, total};
-use super::transpose::transpose_floats;
+use crate::config::ModelConfig;
 
 /// Positions in a block.
 pub(crate) const BLOCK: usize = 32;
@@ -34,12 +36,31 @@ pub(crate) struct Heads {
     pub(crate) per_kv: usize,
     /// Width of a head.
     pub(crate) width: usize,
+    /// Number type of keys and values, and of what they are multiplied with.
+    pub(crate) compute: Compute,
 }
 
 impl Heads {
-    /// Words of a block of keys (`[width][32]`) and values (`[32][width]`).
+    pub(crate) fn of(config: &ModelConfig, compute: Compute) -> Self {
+        Self {
+            kv_heads: config.kv_heads,
+            per_kv: config.queries_per_kv(),
+            width: config.head_dim,
+            compute,
+        }
+    }
+
+    /// Words of a block of keys and values.
     pub(crate) fn block_words(&self) -> usize {
-        2 * BLOCK * self.width
+        2 * match self.compute {
+            Compute::F32 => BLOCK * self.width,
+            Compute::Bf16 => pairs::half_words(self.width),
+        }
+    }
+
+    /// Where a block's values begin.
+    fn values(&self) -> usize {
+        self.block_words() / 2
     }
 
     /// Elements of a row of queries.
@@ -65,6 +86,15 @@ impl Heads {
     /// Rows whose queries make up one task.
     pub(crate) fn rows_per_task(&self) -> usize {
         (QUERIES / self.per_kv).max(1)
+    }
+
+    /// What multiplies.
+    fn unit(&self) -> bfloat16::Unit {
+        match self.compute {
+            // Float32 tiles need no matrix registers.
+            Compute::F32 => bfloat16::Unit::Emulated,
+            Compute::Bf16 => bfloat16::unit(),
+        }
     }
 
     fn scale(&self) -> f32 {
@@ -108,47 +138,10 @@ impl Ahead {
 }
 
 /// Writes the key and value of position `at` into its block.
-pub(crate) fn store(block: &mut [f32], at: usize, key: &[f32], value: &[f32]) {
-    let (keys, values) = block.split_at_mut(BLOCK * key.len());
-    for (k, &x) in key.iter().enumerate() {
-        keys[k * BLOCK + at] = x;
-    }
-    values[at * value.len()..][..value.len()].copy_from_slice(value);
-}
-
-/// Packs `rows` rows of one head (`stride` apart from `first` on) as `[width][32]`, block by block.
-fn pack_across(
-    rows: &[f32],
-    stride: usize,
-    count: usize,
-    width: usize,
-    out: &mut [f32],
-    block: usize,
-) {
-    for (i, start) in (0..count).step_by(BLOCK).enumerate() {
-        let size = [BLOCK.min(count - start), width];
-        transpose_floats(
-            &rows[start * stride..],
-            stride,
-            size,
-            &mut out[i * block..],
-            BLOCK,
-        );
-    }
-}
-
-/// Copies `rows` rows of one head as `[32][width]`, block by block.
-fn pack_along(
-    rows: &[f32],
-    stride: usize,
-    count: usize,
-    width: usize,
-    out: &mut [f32],
-    block: usize,
-) {
-    for i in 0..count {
-        let at = i / BLOCK * block + i % BLOCK * width;
-        out[at..at + width].copy_from_slice(&rows[i * stride..][..width]);
+pub(crate) fn store(heads: Heads, block: &mut [f32], at: usize, key: &[f32], value: &[f32]) {
+    match heads.compute {
+        Compute::F32 => float::store(block, at, key, value),
+        Compute::Bf16 => pairs::store(words_mut(block), at, key, value),
     }
 }
 
@@ -157,17 +150,12 @@ pub(crate) fn pack(heads: Heads, kv_head: usize, rows: &[f32], count: usize, out
     if count == 0 {
         return;
     }
-    let (stride, width, block) = (heads.row_width(), heads.width, heads.block_words());
     let [_, key, value] = heads.offsets(kv_head);
-    pack_across(&rows[key..], stride, count, width, out, block);
-    pack_along(
-        &rows[value..],
-        stride,
-        count,
-        width,
-        &mut out[BLOCK * width..],
-        block,
-    );
+    let (keys, values) = (&rows[key..], &rows[value..]);
+    match heads.compute {
+        Compute::F32 => float::pack(heads, keys, values, count, out),
+        Compute::Bf16 => pairs::pack(heads, keys, values, count, words_mut(out)),
+    }
 }
 
 /// Collects one key-value head's queries of rows, or the gradients of their outputs, multiplied by
@@ -191,102 +179,82 @@ fn gather(
     }
 }
 
-/// `out[i][j] = left[i] . keys[j]` for `count` keys held as `[width][32]` from word `first` of each block
-/// on; `next` will be read afterwards.
-///
-/// `left` is `[rows, width]`; rows of `out` are `stride` apart.
+/// Rows that are multiplied with keys or values.
+#[derive(Clone, Copy)]
+enum Left<'a> {
+    /// Float32, so many words apart.
+    Floats(&'a [f32], usize),
+    /// Rounded to bfloat16.
+    Pairs(bfloat16::Left),
+}
+
+impl<'a> Left<'a> {
+    /// `rows` rows of `width` values, `stride` apart, as `heads` wants them; rounded ones lie in `rounded`.
+    fn of(
+        heads: Heads,
+        values: &'a [f32],
+        stride: usize,
+        rows: usize,
+        width: usize,
+        rounded: &'a mut Buffer,
+    ) -> Self {
+        match heads.compute {
+            Compute::F32 => Left::Floats(values, stride),
+            Compute::Bf16 => Left::Pairs(pairs::left(values, stride, rows, width, rounded)),
+        }
+    }
+
+    /// The rows from `first` on.
+    fn at_row(self, first: usize) -> Self {
+        match self {
+            Left::Floats(values, stride) => Left::Floats(&values[first * stride..], stride),
+            Left::Pairs(left) => Left::Pairs(left.at_row(first)),
+        }
+    }
+}
+
+/// `out[i][j] = left[i] . keys[j]` for `rows` rows and the first `count` keys; `next` will be read
+/// afterwards. Rows of `out` are `stride` apart.
 #[expect(
     clippy::too_many_arguments,
     reason = "three matrices with their strides"
 )]
 fn scores(
-    left: &[f32],
+    left: Left<'_>,
+    rows: usize,
     width: usize,
     blocks: Blocks<'_>,
-    first: usize,
     count: usize,
     next: Ahead,
     out: &mut [f32],
     stride: usize,
 ) {
-    let rows = left.len() / width;
-    for start in (0..count).step_by(BLOCK) {
-        let columns = BLOCK.min(count - start);
-        let block = &blocks.block(start / BLOCK)[first..first + BLOCK * width];
-        let ahead = match start + BLOCK < count {
-            true => blocks.block(start / BLOCK + 1)[first..].as_ptr(),
-            false => next.0,
-        };
-        let out = &mut out[start..];
-        debug_assert!((rows - 1) * stride + columns <= out.len());
-        // SAFETY: `left` and the block are as large as the sizes say, and so is `out`.
-        unsafe {
-            Tile {
-                a: left.as_ptr(),
-                a_strides: [width, 1],
-                b: block.as_ptr(),
-                b_stride: BLOCK,
-                c: out.as_mut_ptr(),
-                c_stride: stride,
-                depth: width,
-                rows,
-                columns,
-                accumulate: false,
-                ahead,
-            }
-            .run();
+    match left {
+        Left::Floats(left, _) => {
+            let left = &left[..rows * width];
+            float::scores(left, width, blocks, 0, count, next, out, stride);
         }
+        Left::Pairs(left) => pairs::scores(left, rows, width, blocks, count, next, out, stride),
     }
 }
 
-/// `out[i] += sum over j of weights[i][j] * rows[j]` for `count` rows held as `[32][width]` from word
-/// `first` of each block on; `next` will be read afterwards. Rows of `weights` are `stride` apart, `out` is
-/// `[rows, width]`.
-#[expect(
-    clippy::too_many_arguments,
-    reason = "three matrices with their strides"
-)]
+/// `out[i] += sum over j of weights[i][j] * values[j]` for the first `count` values of a head of this
+/// width, `out` being `[rows, width]`; `next` will be read afterwards.
 fn mix(
-    weights: &[f32],
-    stride: usize,
+    weights: Left<'_>,
+    width: usize,
     blocks: Blocks<'_>,
-    first: usize,
     count: usize,
     next: Ahead,
-    width: usize,
     out: &mut [f32],
 ) {
-    let rows = out.len() / width;
-    for start in (0..count).step_by(BLOCK) {
-        let depth = BLOCK.min(count - start);
-        let block = &blocks.block(start / BLOCK)[first..first + BLOCK * width];
-        debug_assert!((rows - 1) * stride + start + depth <= weights.len());
-        let ahead = match start + BLOCK < count {
-            true => blocks.block(start / BLOCK + 1)[first..].as_ptr(),
-            false => next.0,
-        };
-        for column in (0..width).step_by(BLOCK) {
-            // SAFETY: weights, block and `out` are as large as the sizes say.
-            unsafe {
-                Tile {
-                    a: weights[start..].as_ptr(),
-                    a_strides: [stride, 1],
-                    b: block[column..].as_ptr(),
-                    b_stride: width,
-                    c: out[column..].as_mut_ptr(),
-                    c_stride: width,
-                    depth,
-                    rows,
-                    columns: BLOCK.min(width - column),
-                    accumulate: true,
-                    // Each turn asks for its share of the block.
-                    ahead: match ahead.is_null() {
-                        true => ahead,
-                        false => ahead.wrapping_add(column * BLOCK),
-                    },
-                }
-                .run();
-            }
+    match weights {
+        Left::Floats(weights, stride) => {
+            let first = BLOCK * width;
+            float::mix(weights, stride, blocks, first, count, next, width, out);
+        }
+        Left::Pairs(weights) => {
+            pairs::mix(weights, out.len() / width, width, blocks, count, next, out);
         }
     }
 }
@@ -386,15 +354,16 @@ impl Sight<'_> {
 impl Weights {
     /// Scores and softmax of `queries` (`[rows * per_kv, width]`, scaled); weights of positions that a
     /// query does not see are 0.
-    fn compute(&mut self, heads: Heads, queries: &[f32], rows: usize, sight: Sight<'_>) {
+    fn compute(&mut self, heads: Heads, queries: Left<'_>, rows: usize, sight: Sight<'_>) {
         let (fork, reach) = (sight.fork, sight.reach(rows));
         self.trunk.reset(rows * heads.per_kv * fork);
         self.own.reset(rows * heads.per_kv * reach);
+        let count = rows * heads.per_kv;
         scores(
             queries,
+            count,
             heads.width,
             sight.trunk,
-            0,
             fork,
             Ahead::NOTHING,
             &mut self.trunk,
@@ -402,15 +371,15 @@ impl Weights {
         );
         scores(
             queries,
+            count,
             heads.width,
             sight.own,
-            0,
             reach,
             Ahead::NOTHING,
             &mut self.own,
             reach,
         );
-        for i in 0..rows * heads.per_kv {
+        for i in 0..count {
             let own = &mut self.own[i * reach..(i + 1) * reach];
             let (seen, hidden) = own.split_at_mut(sight.before + i / heads.per_kv + 1);
             softmax_of_parts(&mut self.trunk[i * fork..(i + 1) * fork], seen);

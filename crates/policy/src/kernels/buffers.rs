@@ -54,6 +54,18 @@ impl Aligned {
     }
 }
 
+/// The words of float32.
+pub(crate) fn words(floats: &[f32]) -> &[u32] {
+    // SAFETY: float32 and u32 have the same size and alignment, and every bit pattern is valid for both.
+    unsafe { std::slice::from_raw_parts(floats.as_ptr().cast(), floats.len()) }
+}
+
+/// As [`words`], to be written.
+pub(crate) fn words_mut(floats: &mut [f32]) -> &mut [u32] {
+    // SAFETY: as in `words`; the borrow is exclusive.
+    unsafe { std::slice::from_raw_parts_mut(floats.as_mut_ptr().cast(), floats.len()) }
+}
+
 /// Asks the system to back memory that has not been touched yet by large pages: it is then faulted in
 /// by 2 MiB instead of 4 KiB. Without them everything works, more slowly.
 pub(crate) fn prefer_huge_pages<T>(memory: &mut [T]) {

@@ -279,14 +279,16 @@ fn product_pairs(left: Left<'_>, rows: usize, b: &Packed, c: &mut [f32], accumul
             for first in (0..blocks).step_by(PAIR_DEPTH) {
                 for panel in first_panel..first_panel + count {
                     let at = first_row / TILE_ROWS * tile_stride + first * TILE_WORDS;
+                    let block = &panels[panel * words + first * 16 * PANEL..];
+                    let deep = PAIR_DEPTH.min(blocks - first);
                     // SAFETY: tasks own disjoint tiles of C and start at whole row tiles; sizes were
                     // checked by `product`.
                     unsafe {
                         Strip {
-                            left: left[at..].as_ptr(),
-                            tile_stride,
-                            panel: panels[panel * words + first * 16 * PANEL..].as_ptr(),
-                            blocks: PAIR_DEPTH.min(blocks - first),
+                            left: bfloat16::Left::tiles(left[at..].as_ptr(), tile_stride),
+                            panel: block.as_ptr(),
+                            blocks: deep,
+                            ahead: block.as_ptr().wrapping_add(deep * 16 * PANEL),
                             c: shared.at(first_row * columns + panel * PANEL),
                             c_stride: columns,
                             rows,
@@ -330,7 +332,14 @@ fn pack_left(left: Left<'_>, rows: usize, depth: usize, tiles: &mut [u32]) {
                     let count = TILE_DEPTH.min(depth - first);
                     pairs.reset(16 * rows);
                     let pairs = pairs.pairs_mut();
-                    bfloat16::pair_rows(&values[first * stride..], stride, count, rows, pairs);
+                    bfloat16::pair_rows(
+                        &values[first * stride..],
+                        stride,
+                        count,
+                        rows,
+                        rows,
+                        pairs,
+                    );
                     // SAFETY: each task writes its own block of each row tile.
                     unsafe {
                         let out = Shared(shared.at(block * TILE_WORDS));

@@ -1,5 +1,7 @@
 //! Transposition of 32-bit words in blocks of 16 x 16.
 
+use super::buffers::{words, words_mut};
+
 /// `output[c * output_stride + r] = input[r * input_stride + c]` for `r` below `rows` and `c` below
 /// `columns`; other elements of `output` stay.
 pub(crate) fn transpose(
@@ -45,13 +47,7 @@ pub(crate) fn transpose_floats(
     output: &mut [f32],
     output_stride: usize,
 ) {
-    // SAFETY: float32 and u32 have the same size and alignment, and every bit pattern is valid for both.
-    let (input, output) = unsafe {
-        (
-            std::slice::from_raw_parts(input.as_ptr().cast::<u32>(), input.len()),
-            std::slice::from_raw_parts_mut(output.as_mut_ptr().cast::<u32>(), output.len()),
-        )
-    };
+    let (input, output) = (words(input), words_mut(output));
     transpose(input, input_stride, size, output, output_stride);
 }
 

@@ -2,7 +2,6 @@
 
 use super::BranchSettings;
 use crate::engine::{Alternative, BranchRequest, Finish, TrunkId};
-use seele_policy::config::ModelConfig;
 use seele_policy::decoder::BranchCache;
 use seele_policy::decoder::cache::PAGE_TOKENS;
 use seele_random::Key;
@@ -44,9 +43,9 @@ impl Branch {
     }
 
     /// Gives its pages back; its tokens will go through the model again. Returns how many.
-    pub(super) fn give_way(&mut self, config: &ModelConfig) -> usize {
+    pub(super) fn give_way(&mut self) -> usize {
         let tokens = self.cache.len();
-        self.cache = BranchCache::new(config, self.fork);
+        self.cache = BranchCache::new(self.fork);
         tokens
     }
 
@@ -98,12 +97,7 @@ pub(super) struct Waiting {
 
 impl Waiting {
     /// Queues a branch without tokens.
-    pub(super) fn submit(
-        &mut self,
-        request: BranchRequest,
-        settings: BranchSettings,
-        config: &ModelConfig,
-    ) {
+    pub(super) fn submit(&mut self, request: BranchRequest, settings: BranchSettings) {
         self.arrivals += 1;
         self.branches.push(Branch {
             settings,
@@ -111,7 +105,7 @@ impl Waiting {
             fork: request.fork,
             key: request.key,
             tag: request.tag,
-            cache: BranchCache::new(config, request.fork),
+            cache: BranchCache::new(request.fork),
             tokens: Vec::new(),
             logprobs: Vec::new(),
             alternatives: Vec::new(),

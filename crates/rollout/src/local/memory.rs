@@ -4,7 +4,7 @@ use super::branch::Branch;
 use super::{LocalEngine, TrunkId};
 use crate::RolloutError;
 use seele_policy::decoder::TrunkCache;
-use seele_policy::decoder::cache::{PAGE_TOKENS, page_bytes};
+use seele_policy::decoder::cache::PAGE_TOKENS;
 use std::collections::BTreeMap;
 
 fn pages(tokens: usize) -> usize {
@@ -70,7 +70,7 @@ impl LocalEngine<'_> {
         if needed <= self.most_pages {
             return Ok(());
         }
-        let mebibytes = |pages: usize| pages * page_bytes(self.decoder.config()) / (1 << 20);
+        let mebibytes = |pages: usize| pages * self.decoder.page_bytes() / (1 << 20);
         Err(RolloutError::PoolTooSmall {
             trunk_tokens,
             max_new_tokens,
@@ -164,7 +164,7 @@ impl LocalEngine<'_> {
                 return;
             };
             let mut branch = self.active.remove(least);
-            let repeated = branch.give_way(self.decoder.config());
+            let repeated = branch.give_way();
             self.statistics.repeated_tokens += repeated as u64;
             self.waiting.put_back(branch);
         }

@@ -231,7 +231,8 @@ impl Recipe {
         let trunk_tokens = trunks.max().unwrap_or(0);
         let max_new_tokens = self.rollout.max_new_tokens;
         let pages = trunk_tokens.div_ceil(PAGE_TOKENS) + max_new_tokens.div_ceil(PAGE_TOKENS);
-        let needed = (pages * page_bytes(config)).div_ceil(1 << 20) as u64;
+        let needed =
+            (pages * page_bytes(config, self.decoder_options().compute)).div_ceil(1 << 20) as u64;
         if needed <= found {
             return Ok(());
         }

@@ -1,10 +1,10 @@
 //! Gradients of attention for one group and one key-value head.
 
-use super::{
-    Ahead, BLOCK, Blocks, Heads, Sight, Weights, gather, mix, pack_across, pack_along, scores,
-};
+use super::float::{mix, pack_across, pack_along, scores};
+use super::{Ahead, BLOCK, Blocks, Compute, Heads, Left, Sight, Weights, gather};
 use crate::kernels::buffers::Buffer;
 use crate::kernels::elementwise::{add, dot};
+use crate::kernels::matmul::bfloat16::round_all;
 use crate::kernels::matmul::float32::Tile;
 use crate::kernels::{Shared, multiversion};
 use std::ops::Range;
@@ -64,6 +64,10 @@ impl Sequence {
             );
             let values = &mut self.packed[2 * one..];
             pack_across(&rows[value..], stride, count, width, values, 3 * one);
+            if heads.compute == Compute::Bf16 {
+                // What the forward pass multiplied, so that its weights come out again.
+                round_all(&mut self.packed);
+            }
         }
     }
 
@@ -257,6 +261,9 @@ impl Scratch {
             heads.scale(),
             &mut self.queries,
         );
+        if heads.compute == Compute::Bf16 {
+            round_all(&mut self.queries);
+        }
         gather(
             heads,
             kv_head,
@@ -274,7 +281,8 @@ impl Scratch {
             before: first,
         };
         let (fork, reach) = (span.fork, sight.reach(count));
-        self.weights.compute(heads, &self.queries, count, sight);
+        let left = Left::Floats(&self.queries, width);
+        self.weights.compute(heads, left, count, sight);
         let (weights, slopes) = (&self.weights, &mut self.slopes);
         slopes.trunk.reset(weights.trunk.len());
         slopes.own.reset(weights.own.len());

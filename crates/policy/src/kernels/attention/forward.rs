@@ -1,8 +1,9 @@
 //! Outputs of attention: for runs of rows of one sequence, and for one row of each of many branches.
 
-use super::{Ahead, BLOCK, Blocks, Heads, Sight, Weights, gather, mix, scores, softmax_of_parts};
+use super::{Ahead, Blocks, Heads, Left, Sight, Weights, gather, mix, scores, softmax_of_parts};
 use crate::kernels::Shared;
 use crate::kernels::buffers::Buffer;
+use crate::kernels::matmul::amx;
 
 /// Work memory of a task.
 #[derive(Default)]
@@ -10,6 +11,15 @@ pub(crate) struct Scratch {
     queries: Buffer,
     weights: Weights,
     out: Buffer,
+    /// Queries and weights in bfloat16.
+    rounded: Rounded,
+}
+
+#[derive(Default)]
+struct Rounded {
+    queries: Buffer,
+    trunk: Buffer,
+    own: Buffer,
 }
 
 /// Copies `[rows * per_kv, width]` results to their rows.
@@ -39,8 +49,8 @@ pub(crate) unsafe fn sequence(
     scratch: &mut Scratch,
     out: Shared<f32>,
 ) {
-    let width = heads.width;
-    let stride = heads.row_width();
+    let (width, stride, count) = (heads.width, heads.row_width(), rows * heads.per_kv);
+    let _session = amx::Session::open(heads.unit());
     gather(
         heads,
         kv_head,
@@ -50,34 +60,24 @@ pub(crate) unsafe fn sequence(
         heads.scale(),
         &mut scratch.queries,
     );
-    scratch
-        .weights
-        .compute(heads, &scratch.queries, rows, sight);
-    scratch.out.reset_to_zeros(scratch.queries.len());
-    let (fork, reach) = (sight.fork, sight.reach(rows));
-    let Weights { trunk, own } = &scratch.weights;
-    mix(
-        trunk,
-        fork,
-        sight.trunk,
-        BLOCK * width,
-        fork,
-        Ahead::NOTHING,
-        width,
-        &mut scratch.out,
-    );
-    mix(
-        own,
-        reach,
-        sight.own,
-        BLOCK * width,
-        reach,
-        Ahead::NOTHING,
-        width,
-        &mut scratch.out,
-    );
+    let Scratch {
+        queries,
+        weights,
+        out: results,
+        rounded,
+    } = scratch;
+    let left = Left::of(heads, queries, width, count, width, &mut rounded.queries);
+    weights.compute(heads, left, rows, sight);
+    results.reset_to_zeros(queries.len());
+    let mut add = |weights: &[f32], blocks, reach: usize, rounded| {
+        let weights = Left::of(heads, weights, reach, count, reach, rounded);
+        mix(weights, width, blocks, reach, Ahead::NOTHING, results);
+    };
+    let reach = sight.reach(rows);
+    add(&weights.trunk, sight.trunk, sight.fork, &mut rounded.trunk);
+    add(&weights.own, sight.own, reach, &mut rounded.own);
     // SAFETY: the caller's promise.
-    unsafe { scatter(heads, kv_head, &scratch.out, out) };
+    unsafe { scatter(heads, kv_head, results, out) };
 }
 
 /// What the newest token of a branch sees.
@@ -122,14 +122,18 @@ pub(crate) unsafe fn branches(
         queries,
         weights,
         out: results,
+        rounded,
     } = scratch;
-    weights.trunk.reset(branches.len() * per_kv * reach);
+    let _session = amx::Session::open(heads.unit());
+    let count = branches.len() * per_kv;
+    let left = Left::of(heads, queries, width, count, width, &mut rounded.queries);
+    weights.trunk.reset(count * reach);
     let own_of = |index: usize| branches.get(index).map(|branch| branch.own);
     scores(
-        queries,
+        left,
+        count,
         width,
         trunk,
-        0,
         reach,
         Ahead::of(own_of(0), 0),
         &mut weights.trunk,
@@ -143,12 +147,11 @@ pub(crate) unsafe fn branches(
     let mut first = 0;
     for (i, branch) in branches.iter().enumerate() {
         let own = &mut weights.own[first..first + per_kv * branch.len];
-        let range = i * per_kv * width..(i + 1) * per_kv * width;
         scores(
-            &queries[range],
+            left.at_row(i * per_kv),
+            per_kv,
             width,
             branch.own,
-            0,
             branch.len,
             Ahead::of(own_of(i + 1), 0),
             own,
@@ -162,31 +165,26 @@ pub(crate) unsafe fn branches(
         }
         first += per_kv * branch.len;
     }
-    mix(
+    let values = heads.values();
+    let ahead = Ahead::of(own_of(0), values);
+    let of_trunk = Left::of(
+        heads,
         &weights.trunk,
         reach,
-        trunk,
-        BLOCK * width,
+        count,
         reach,
-        Ahead::of(own_of(0), BLOCK * width),
-        width,
-        results,
+        &mut rounded.trunk,
     );
+    mix(of_trunk, width, trunk, reach, ahead, results);
     let mut first = 0;
     let all = results.chunks_exact_mut(per_kv * width);
     for (i, (branch, results)) in branches.iter().zip(all).enumerate() {
         let own = &weights.own[first..first + per_kv * branch.len];
-        mix(
-            own,
-            branch.len,
-            branch.own,
-            BLOCK * width,
-            branch.len,
-            Ahead::of(own_of(i + 1), BLOCK * width),
-            width,
-            results,
-        );
-        first += per_kv * branch.len;
+        let ahead = Ahead::of(own_of(i + 1), values);
+        let len = branch.len;
+        let own = Left::of(heads, own, len, per_kv, len, &mut rounded.own);
+        mix(own, width, branch.own, len, ahead, results);
+        first += per_kv * len;
     }
     // SAFETY: the caller's promise.
     unsafe { scatter(heads, kv_head, results, out) };

@@ -12,9 +12,10 @@ pub(crate) use x86::{Session, request, run};
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod x86 {
     use super::{Strip, Unit};
-    use crate::kernels::matmul::bfloat16::{PANEL, TILE_DEPTH, TILE_ROWS, TILE_WORDS};
+    use crate::kernels::matmul::bfloat16::{PANEL, TILE_ROWS};
     use std::arch::asm;
     use std::arch::x86_64::{__cpuid, __cpuid_count, _xgetbv};
+    use std::mem::MaybeUninit;
 
     /// Whether the processor has the registers and the system lets this process use them; asks for them.
     pub(crate) fn request() -> bool {
@@ -111,15 +112,14 @@ mod x86 {
     /// # Safety
     /// As [`Strip::run`] with a session open.
     pub(crate) unsafe fn run(strip: Strip) {
-        let mut edge = [0.0f32; 2 * TILE_ROWS * PANEL];
+        let mut edge = [const { MaybeUninit::<f32>::uninit() }; 2 * TILE_ROWS * PANEL];
+        let edge: *mut f32 = edge.as_mut_ptr().cast();
         // Each pass over the panel asks for its share of the next one, which follows it in memory.
         let lines = (16 * PANEL / 16).div_ceil(strip.rows.div_ceil(2 * TILE_ROWS));
-        let mut ahead = strip.panel.wrapping_add(strip.blocks * 16 * PANEL);
+        let mut ahead = strip.ahead;
         for first in (0..strip.rows).step_by(2 * TILE_ROWS) {
             let rows = (2 * TILE_ROWS).min(strip.rows - first);
-            let left = strip
-                .left
-                .wrapping_add(first / TILE_ROWS * strip.tile_stride);
+            let left = strip.left.at_row(first).words;
             let c = strip.c.wrapping_add(first * strip.c_stride);
             let place = [left, ahead];
             ahead = ahead.wrapping_add(strip.blocks * lines * 16);
@@ -130,22 +130,15 @@ mod x86 {
                     tiles(strip, rows > TILE_ROWS, place, lines, c, strip.c_stride);
                     continue;
                 }
+                // Rows that are not copied here are computed from what they happen to hold, and dropped.
                 let at = |i: usize| c.wrapping_add(i * strip.c_stride);
                 for i in 0..if strip.accumulate { rows } else { 0 } {
-                    let line = &mut edge[i * PANEL..][..strip.columns];
-                    line.copy_from_slice(std::slice::from_raw_parts(at(i), strip.columns));
+                    edge.add(i * PANEL)
+                        .copy_from_nonoverlapping(at(i), strip.columns);
                 }
-                tiles(
-                    strip,
-                    rows > TILE_ROWS,
-                    place,
-                    lines,
-                    edge.as_mut_ptr(),
-                    PANEL,
-                );
+                tiles(strip, rows > TILE_ROWS, place, lines, edge, PANEL);
                 for i in 0..rows {
-                    let line = &edge[i * PANEL..][..strip.columns];
-                    std::slice::from_raw_parts_mut(at(i), strip.columns).copy_from_slice(line);
+                    at(i).copy_from_nonoverlapping(edge.add(i * PANEL), strip.columns);
                 }
             }
         }
@@ -164,8 +157,7 @@ mod x86 {
         c_stride: usize,
     ) {
         const PANEL_BYTES: usize = PANEL * 4;
-        const STEP: usize = TILE_WORDS * 4;
-        const _: () = assert!(STEP == TILE_ROWS * TILE_DEPTH * 2);
+        let (row_bytes, block_bytes) = (strip.left.row_stride * 4, strip.left.block_stride * 4);
         let c_bytes = c_stride * 4;
         let lower = c.wrapping_add(TILE_ROWS * c_stride);
         // SAFETY: the caller's promise; each instruction reads or writes one whole tile inside it.
@@ -215,15 +207,15 @@ mod x86 {
                     "dec {n}",
                     "jnz 2b",
                     a = inout(reg) left => _,
-                    a2 = inout(reg) left.wrapping_add(strip.tile_stride) => _,
+                    a2 = inout(reg) left.wrapping_add(strip.left.tile_stride) => _,
                     b = inout(reg) strip.panel => _,
                     n = inout(reg) strip.blocks => _,
                     ahead = inout(reg) ahead => _,
                     lines = in(reg) lines,
                     l = out(reg) _,
-                    as_ = in(reg) 64usize,
+                    as_ = in(reg) row_bytes,
                     bs = in(reg) PANEL_BYTES,
-                    step = const STEP,
+                    step = in(reg) block_bytes,
                     bstep = const 16 * PANEL_BYTES,
                     options(nostack, readonly),
                 );
@@ -256,9 +248,9 @@ mod x86 {
                     ahead = inout(reg) ahead => _,
                     lines = in(reg) lines,
                     l = out(reg) _,
-                    as_ = in(reg) 64usize,
+                    as_ = in(reg) row_bytes,
                     bs = in(reg) PANEL_BYTES,
-                    step = const STEP,
+                    step = in(reg) block_bytes,
                     bstep = const 16 * PANEL_BYTES,
                     options(nostack, readonly),
                 );

@@ -60,13 +60,40 @@ pub(crate) fn round(x: f32) -> u32 {
 }
 
 #[inline(always)]
-fn pair(low: f32, high: f32) -> u32 {
+pub(crate) fn pair(low: f32, high: f32) -> u32 {
     round(high) | (round(low) >> 16)
+}
+
+multiversion! {
+    /// Rounds values to bfloat16 where they are.
+    pub(crate) fn round_all(values: &mut [f32]) {
+        for value in values {
+            *value = f32::from_bits(round(*value));
+        }
+    }
 }
 
 /// Number of tiles along a sum of `depth` products.
 pub(crate) fn tiles(depth: usize) -> usize {
     depth.div_ceil(TILE_DEPTH)
+}
+
+multiversion! {
+    /// Rounds a row to pairs of neighbours; the last of an odd number has a zero for its neighbour.
+    pub(crate) fn round_row(row: &[f32], out: &mut [u32]) {
+        round_pairs(row, out);
+    }
+}
+
+#[inline(always)]
+fn round_pairs(row: &[f32], out: &mut [u32]) {
+    let (whole, rest) = row.as_chunks::<2>();
+    for (word, &[low, high]) in out.iter_mut().zip(whole) {
+        *word = pair(low, high);
+    }
+    if let ([low], Some(word)) = (rest, out.get_mut(whole.len())) {
+        *word = pair(*low, 0.0);
+    }
 }
 
 multiversion! {
@@ -76,18 +103,13 @@ multiversion! {
             let whole = row.chunks_exact(TILE_DEPTH);
             let rest = whole.remainder();
             for (tile, values) in out.chunks_exact_mut(TILE_WORDS).zip(whole) {
-                let line = &mut tile[i * 16..(i + 1) * 16];
-                for (word, values) in line.iter_mut().zip(values.as_chunks::<2>().0) {
-                    *word = pair(values[0], values[1]);
-                }
+                round_pairs(values, &mut tile[i * 16..(i + 1) * 16]);
             }
             if !rest.is_empty() {
                 let mut values = [0.0; TILE_DEPTH];
                 values[..rest.len()].copy_from_slice(rest);
                 let at = depth / TILE_DEPTH * TILE_WORDS + i * 16;
-                for (word, values) in out[at..at + 16].iter_mut().zip(values.as_chunks::<2>().0) {
-                    *word = pair(values[0], values[1]);
-                }
+                round_pairs(&values, &mut out[at..at + 16]);
             }
         }
         for i in a.len() / depth..TILE_ROWS {
@@ -99,10 +121,11 @@ multiversion! {
 }
 
 multiversion! {
-    /// Pairs of rows 2i and 2i + 1 of up to 32 rows (`stride` apart, `width` wide): `[16][width]`; rows
-    /// that are missing count as zero.
-    pub(crate) fn pair_rows(a: &[f32], stride: usize, rows: usize, width: usize, out: &mut [u32]) {
-        for (i, out) in out.chunks_exact_mut(width).take(16).enumerate() {
+    /// Pairs of rows 2i and 2i + 1 of up to 32 rows (`stride` apart, `width` wide), lines of `out` being
+    /// `out_stride` apart: `[16][width]`; rows that are missing count as zero.
+    pub(crate) fn pair_rows(a: &[f32], stride: usize, rows: usize, width: usize, out_stride: usize, out: &mut [u32]) {
+        for (i, out) in out.chunks_exact_mut(out_stride).take(16).enumerate() {
+            let out = &mut out[..width];
             if 2 * i + 1 < rows {
                 let low = &a[2 * i * stride..][..width];
                 let high = &a[(2 * i + 1) * stride..][..width];
@@ -163,15 +186,56 @@ pub(crate) fn pack_panel_transposed(
     }
 }
 
+/// The left factor of a [`Strip`]: word (row i of tile t, pair p of block k) is at
+/// `words + t * tile_stride + i * row_stride + k * block_stride + p`. All 16 rows of the last tile are read.
+#[derive(Clone, Copy)]
+pub(crate) struct Left {
+    pub(crate) words: *const u32,
+    pub(crate) tile_stride: usize,
+    pub(crate) row_stride: usize,
+    pub(crate) block_stride: usize,
+}
+
+impl Left {
+    /// Tiles as [`pack_rows`] makes them.
+    pub(crate) fn tiles(words: *const u32, tile_stride: usize) -> Self {
+        Self {
+            words,
+            tile_stride,
+            row_stride: 16,
+            block_stride: TILE_WORDS,
+        }
+    }
+
+    /// Rows of `stride` words, one behind the other.
+    pub(crate) fn rows(words: *const u32, stride: usize) -> Self {
+        Self {
+            words,
+            tile_stride: TILE_ROWS * stride,
+            row_stride: stride,
+            block_stride: 16,
+        }
+    }
+
+    /// The factor from row `first` on: of a tile for tiles, any row for rows.
+    pub(crate) fn at_row(self, first: usize) -> Self {
+        let offset = first / TILE_ROWS * self.tile_stride + first % TILE_ROWS * self.row_stride;
+        Self {
+            words: self.words.wrapping_add(offset),
+            ..self
+        }
+    }
+}
+
 /// A product of a run of row tiles with one panel: `c (+)= left * panel` over `blocks` tiles of depth.
 #[derive(Clone, Copy)]
 pub(crate) struct Strip {
-    /// Word (row i of tile t, pair p of block k) is at `left + t * tile_stride + k * 256 + i * 16 + p`.
-    pub(crate) left: *const u32,
-    pub(crate) tile_stride: usize,
+    pub(crate) left: Left,
     /// Word (pair p of block k, column j) is at `panel + (k * 16 + p) * 32 + j`.
     pub(crate) panel: *const u32,
     pub(crate) blocks: usize,
+    /// What will be read next, as many lines as the panel has.
+    pub(crate) ahead: *const u32,
     pub(crate) c: *mut f32,
     pub(crate) c_stride: usize,
     pub(crate) rows: usize,
@@ -202,9 +266,7 @@ impl Strip {
     unsafe fn each_eight(self, work: unsafe fn(Strip)) {
         for first in (0..self.rows).step_by(8) {
             let part = Strip {
-                left: self
-                    .left
-                    .wrapping_add(first / 16 * self.tile_stride + first % 16 * 16),
+                left: self.left.at_row(first),
                 c: self.c.wrapping_add(first * self.c_stride),
                 rows: 8.min(self.rows - first),
                 ..self
@@ -265,7 +327,8 @@ unsafe fn dot_rows<const H: usize>(strip: Strip) {
                 let b0 = bits(_mm512_loadu_si512(b.cast()));
                 let b1 = bits(_mm512_loadu_si512(b.add(16).cast()));
                 for (i, row) in sum.iter_mut().enumerate() {
-                    let x = *strip.left.add(block * TILE_WORDS + i * 16 + pair);
+                    let at = block * strip.left.block_stride + i * strip.left.row_stride + pair;
+                    let x = *strip.left.words.add(at);
                     let x = bits(_mm512_set1_epi32(x as i32));
                     row[0] = _mm512_dpbf16_ps(row[0], x, b0);
                     row[1] = _mm512_dpbf16_ps(row[1], x, b1);
@@ -289,26 +352,27 @@ unsafe fn emulated(strip: Strip) {
     for i in 0..strip.rows {
         // SAFETY: row i of the tiles, the panel and row i of `c` are inside their buffers.
         unsafe {
+            let stride = strip.left.block_stride;
             let tiles = std::slice::from_raw_parts(
-                strip.left.add(i * 16),
-                (strip.blocks - 1) * TILE_WORDS + 16,
+                strip.left.words.add(i * strip.left.row_stride),
+                (strip.blocks - 1) * stride + 16,
             );
             let panel = std::slice::from_raw_parts(strip.panel, words);
             let out =
                 std::slice::from_raw_parts_mut(strip.c.add(i * strip.c_stride), strip.columns);
-            emulated_row(tiles, panel, strip.accumulate, out);
+            emulated_row(tiles, stride, panel, strip.accumulate, out);
         }
     }
 }
 
 multiversion! {
-    fn emulated_row(tiles: &[u32], panel: &[u32], accumulate: bool, out: &mut [f32]) {
+    fn emulated_row(tiles: &[u32], stride: usize, panel: &[u32], accumulate: bool, out: &mut [f32]) {
         let mut sum = [0.0f32; PANEL];
         if accumulate {
             sum[..out.len()].copy_from_slice(out);
         }
         for (block, panel) in panel.chunks_exact(16 * PANEL).enumerate() {
-            let line = &tiles[block * TILE_WORDS..][..16];
+            let line = &tiles[block * stride..][..16];
             for (x, b) in line.iter().zip(panel.as_chunks::<PANEL>().0) {
                 let (low, high) = (f32::from_bits(x << 16), f32::from_bits(x & 0xffff_0000));
                 for (s, b) in sum.iter_mut().zip(b) {
@@ -371,10 +435,10 @@ mod tests {
         for unit in units {
             let mut c = vec![0.5; rows * columns];
             let strip = Strip {
-                left: left.as_ptr(),
-                tile_stride: blocks * TILE_WORDS,
+                left: Left::tiles(left.as_ptr(), blocks * TILE_WORDS),
                 panel: panel.as_ptr(),
                 blocks,
+                ahead: panel.as_ptr(),
                 c: c.as_mut_ptr(),
                 c_stride: columns,
                 rows,

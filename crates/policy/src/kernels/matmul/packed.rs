@@ -140,7 +140,7 @@ impl Packed {
             let lines = found.unwrap_or(lines);
             if compute == Compute::Bf16 {
                 pairs.reset(16 * columns);
-                bfloat16::pair_rows(lines, columns, rows, columns, pairs.pairs_mut());
+                bfloat16::pair_rows(lines, columns, rows, columns, columns, pairs.pairs_mut());
             }
             for panel in 0..columns.div_ceil(PANEL) {
                 let (from, width) = (panel * PANEL, PANEL.min(columns - panel * PANEL));

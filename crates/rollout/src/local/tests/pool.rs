@@ -2,7 +2,7 @@
 
 use super::*;
 use proptest::prelude::*;
-use seele_policy::decoder::cache::{PAGE_TOKENS, page_bytes};
+use seele_policy::decoder::cache::PAGE_TOKENS;
 use std::sync::LazyLock;
 
 /// Long enough for four pages of its own.
@@ -38,7 +38,7 @@ fn run_in(
 ) -> (HashMap<u64, FinishedBranch>, RolloutStatistics) {
     let mut engine = LocalEngine::new(&DECODER, settings(), capacity)
         .unwrap()
-        .with_cache_memory(pages.saturating_mul(page_bytes(&config())));
+        .with_cache_memory(pages.saturating_mul(DECODER.page_bytes()));
     let trunks: Vec<_> = (0..4)
         .map(|n| engine.add_trunk(trunk_tokens(n)).unwrap())
         .collect();
@@ -129,7 +129,7 @@ fn the_longest_expected_goes_first_and_of_equals_the_first_come() {
 fn a_pool_too_small_for_one_branch_is_refused_with_what_it_needs() {
     let mut engine = LocalEngine::new(&DECODER, settings(), 1)
         .unwrap()
-        .with_cache_memory(4 * page_bytes(&config()));
+        .with_cache_memory(4 * DECODER.page_bytes());
     let trunk = engine.add_trunk(trunk_tokens(0)).unwrap();
     let error = engine.submit(request(0, trunk, 0)).unwrap_err();
     assert_eq!(
