@@ -41,6 +41,8 @@ pub struct LocalEngine<'a> {
     /// `[rows, hidden_size]` and `[rows, vocab]`, kept between steps.
     hidden: Vec<f32>,
     logits: Vec<f32>,
+    /// Smallest and largest logit of each row.
+    extremes: Vec<[f32; 2]>,
 }
 
 struct Trunk {
@@ -108,6 +110,7 @@ impl<'a> LocalEngine<'a> {
             },
             hidden: Vec::new(),
             logits: Vec::new(),
+            extremes: Vec::new(),
         })
     }
 
@@ -264,20 +267,23 @@ impl<'a> LocalEngine<'a> {
         let branches = drawing.chunks_mut(LOGIT_ROWS);
         for (hidden, branches) in self.hidden.chunks(LOGIT_ROWS * width).zip(branches) {
             let begun = Instant::now();
-            self.decoder.logits(hidden, &mut self.logits);
+            self.decoder
+                .logits_with_extremes(hidden, &mut self.logits, &mut self.extremes);
             times.decode += begun.elapsed();
             let begun = Instant::now();
             self.logits
                 .par_chunks_mut(vocab)
+                .zip(&self.extremes)
                 .zip(branches)
-                .try_for_each_init(Sampler::default, |sampler, (logits, branch)| {
+                .try_for_each_init(Sampler::default, |sampler, ((logits, extremes), branch)| {
                     let position = branch.tokens.len();
                     let BranchSettings {
                         sampling,
                         alternatives,
                     } = &branch.settings;
+                    let key = branch.key.with(position as u64);
                     let Draw { token, logprob } = sampler
-                        .draw(logits, sampling, branch.key.with(position as u64))
+                        .draw_between(*extremes, logits, sampling, key)
                         .ok_or(RolloutError::NonFiniteLogits {
                             tag: branch.tag,
                             position,

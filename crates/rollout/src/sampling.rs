@@ -88,18 +88,34 @@ pub struct Sampler {
 impl Sampler {
     /// Draws one token. `logits`, `[vocab]`, are divided by the temperature in place.
     ///
+    /// As [`Self::draw_between`].
+    pub fn draw(&mut self, logits: &mut [f32], sampling: &Sampling, key: Key) -> Option<Draw> {
+        let found = extremes(logits);
+        self.draw_between(found, logits, sampling, key)
+    }
+
+    /// Draws one token from logits whose smallest and largest are known. `logits`, `[vocab]`, are divided
+    /// by the temperature in place.
+    ///
     /// The draw is the inverse of the cumulative distribution at `key.uniform()`, in the order of token
     /// ids without truncation, else the likeliest first (of equals the lowest id). Without truncation the
-    /// row is read twice, for its largest logit and for the sums, and a block of it to find the token: sums
-    /// up to a block are float32, as in the log-prob, and those within it float64.
+    /// row is read once, for the sums, and a block of it again to find the token: sums up to a block are float32, as in the log-prob, and those within it float64.
     ///
     /// Returns `None` if a logit is not finite or there is none.
-    pub fn draw(&mut self, logits: &mut [f32], sampling: &Sampling, key: Key) -> Option<Draw> {
+    pub fn draw_between(
+        &mut self,
+        mut extremes: [f32; 2],
+        logits: &mut [f32],
+        sampling: &Sampling,
+        key: Key,
+    ) -> Option<Draw> {
         let greedy = sampling.temperature == 0.0;
         if !greedy {
             scale_by_temperature(logits, sampling.temperature);
+            // Rounding keeps the order, so these stay the extremes.
+            scale_by_temperature(&mut extremes, sampling.temperature);
         }
-        let [smallest, largest] = extremes(logits);
+        let [smallest, largest] = extremes;
         if logits.is_empty() || !smallest.is_finite() || !largest.is_finite() {
             return None;
         }

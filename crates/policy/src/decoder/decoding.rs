@@ -5,7 +5,7 @@ use super::{Decoder, in_pool};
 use crate::kernels::Shared;
 use crate::kernels::attention::{self, BranchQueries, Sight};
 use crate::kernels::buffers::Buffer;
-use crate::kernels::matmul::matmul;
+use crate::kernels::matmul::matmul_with_extremes;
 use rayon::prelude::*;
 
 /// Parameters of a model whose layers are so small that rows are shared out between threads once a
@@ -173,9 +173,20 @@ impl Decoder {
 
     /// Logits of final-normed hidden states: `[rows, hidden_size]` to `[rows, vocab_size]`.
     pub fn logits(&self, hidden: &[f32], logits: &mut Vec<f32>) {
+        self.logits_with_extremes(hidden, logits, &mut Vec::new());
+    }
+
+    /// As [`Decoder::logits`]; `extremes` becomes the smallest and the largest logit of each row (NaN is
+    /// neither).
+    pub fn logits_with_extremes(
+        &self,
+        hidden: &[f32],
+        logits: &mut Vec<f32>,
+        extremes: &mut Vec<[f32; 2]>,
+    ) {
         let rows = hidden.len() / self.config.hidden_size;
         logits.resize(rows * self.config.vocab_size, 0.0);
-        matmul(hidden, self.weights.head.forward(), logits);
+        matmul_with_extremes(hidden, self.weights.head.forward(), logits, extremes);
     }
 }
 

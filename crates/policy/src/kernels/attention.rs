@@ -17,6 +17,7 @@ pub(crate) use backward::{Share, Span, finish, share, shares};
 pub(crate) use forward::{BranchQueries, branches, sequence};
 
 use super::buffers::{Aligned, Buffer, words_mut};
+use super::elementwise::scale;
 use super::matmul::{Compute, bfloat16};
 use super::multiversion;
 use super::softmax::{exp, total};
@@ -260,11 +261,12 @@ fn mix(
 }
 
 multiversion! {
-    /// Softmax in place over a row that is held in two parts.
+    /// Exponentials, in place, of a row that is held in two parts, less its largest element; returns the
+    /// inverse of their sum, the factor that makes them a softmax.
     ///
-    /// The sum of exponentials runs in 16 lanes by place in the whole row, so the bits are those of the
-    /// same row held in one part.
-    pub(crate) fn softmax_of_parts(first: &mut [f32], second: &mut [f32]) {
+    /// The sum runs in 16 lanes by place in the whole row, so the bits are those of the same row held in
+    /// one part.
+    fn exponentials_of_parts(first: &mut [f32], second: &mut [f32]) -> f32 {
         let largest = largest_of(second, largest_of(first, f32::NEG_INFINITY));
         let mut sum = [0.0f32; 16];
         let (first_whole, first_rest) = first.as_chunks_mut::<16>();
@@ -285,16 +287,21 @@ multiversion! {
         last[..second_rest.len()].copy_from_slice(second_rest);
         add_exponentials(std::slice::from_mut(&mut last), largest, &mut sum);
         second_rest.copy_from_slice(&last[..second_rest.len()]);
-        let inverse = 1.0 / total(sum);
-        for v in first_whole.as_flattened_mut() {
-            *v *= inverse;
-        }
-        for v in second_whole.as_flattened_mut() {
-            *v *= inverse;
-        }
-        for v in first_rest.iter_mut().chain(second_start).chain(second_rest) {
-            *v *= inverse;
-        }
+        1.0 / total(sum)
+    }
+}
+
+/// Softmax in place over a row that is held in two parts.
+fn softmax_of_parts(first: &mut [f32], second: &mut [f32]) {
+    let inverse = exponentials_of_parts(first, second);
+    scale(first, inverse);
+    scale(second, inverse);
+}
+
+/// Multiplies each row of `results`, `[rows, width]`, with its factor, if there are factors.
+fn scale_rows(results: &mut [f32], width: usize, factors: &[f32]) {
+    for (row, &factor) in results.chunks_exact_mut(width).zip(factors) {
+        scale(row, factor);
     }
 }
 
@@ -331,6 +338,9 @@ fn add_exponentials(chunks: &mut [[f32; 16]], largest: f32, sum: &mut [f32; 16])
 struct Weights {
     trunk: Buffer,
     own: Buffer,
+    /// What the weighted values of each row are to be multiplied with, where weights are to be rounded:
+    /// exponentials of scores, of which the largest is 1 and loses nothing. Otherwise empty.
+    factors: Vec<f32>,
 }
 
 /// What the rows of one sequence see.
@@ -352,6 +362,15 @@ impl Sight<'_> {
 }
 
 impl Weights {
+    /// Turns a row's scores in two parts into weights.
+    fn weigh(rounded: bool, factors: &mut Vec<f32>, first: &mut [f32], second: &mut [f32]) {
+        if rounded {
+            factors.push(exponentials_of_parts(first, second));
+        } else {
+            softmax_of_parts(first, second);
+        }
+    }
+
     /// Scores and softmax of `queries` (`[rows * per_kv, width]`, scaled); weights of positions that a
     /// query does not see are 0.
     fn compute(&mut self, heads: Heads, queries: Left<'_>, rows: usize, sight: Sight<'_>) {
@@ -379,10 +398,13 @@ impl Weights {
             &mut self.own,
             reach,
         );
+        let rounded = matches!(queries, Left::Pairs(_));
+        self.factors.clear();
         for i in 0..count {
             let own = &mut self.own[i * reach..(i + 1) * reach];
             let (seen, hidden) = own.split_at_mut(sight.before + i / heads.per_kv + 1);
-            softmax_of_parts(&mut self.trunk[i * fork..(i + 1) * fork], seen);
+            let trunk = &mut self.trunk[i * fork..(i + 1) * fork];
+            Self::weigh(rounded, &mut self.factors, trunk, seen);
             hidden.fill(0.0);
         }
     }

@@ -290,6 +290,15 @@ pub fn swiglu_backward(gate_up: &mut [f32], width: usize, dout: &[f32]) {
 }
 
 multiversion! {
+    /// Multiplies every element with a factor.
+    pub(crate) fn scale(values: &mut [f32], factor: f32) {
+        for value in values {
+            *value *= factor;
+        }
+    }
+}
+
+multiversion! {
     /// `y += x`.
     pub fn add(y: &mut [f32], x: &[f32]) {
         for (y, x) in y.iter_mut().zip(x) {

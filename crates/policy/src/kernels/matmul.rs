@@ -8,6 +8,7 @@
 
 pub(crate) mod amx;
 pub(crate) mod bfloat16;
+mod extremes;
 pub(crate) mod float32;
 mod packed;
 
@@ -16,6 +17,7 @@ pub use packed::Packed;
 use super::Shared;
 use super::buffers::{self, Buffer};
 use bfloat16::{Strip, TILE_DEPTH, TILE_ROWS, TILE_WORDS, unit};
+use extremes::{Extremes, RowExtremes};
 use float32::Tile;
 use rayon::prelude::*;
 
@@ -47,12 +49,23 @@ pub fn matmul(a: &[f32], b: &Packed, c: &mut [f32]) {
     if b.depth == 0 {
         c.fill(0.0);
     }
-    product(Left::Rows(a), b, c, false);
+    product(Left::Rows(a), b, c, false, None);
+}
+
+/// As [`matmul`]; `extremes` becomes the smallest and the largest element of each row of `c`, noted while
+/// they are at hand. NaN counts as neither; infinities the wrong way round for an empty row.
+pub fn matmul_with_extremes(a: &[f32], b: &Packed, c: &mut [f32], extremes: &mut Vec<[f32; 2]>) {
+    let noted = Extremes::of(c.len().checked_div(b.columns).unwrap_or(0));
+    if b.depth == 0 {
+        c.fill(0.0);
+    }
+    product(Left::Rows(a), b, c, false, Some(&noted));
+    *extremes = noted.into_rows();
 }
 
 /// `c += a * b`, shapes as in [`matmul`].
 pub fn matmul_add(a: &[f32], b: &Packed, c: &mut [f32]) {
-    product(Left::Rows(a), b, c, true);
+    product(Left::Rows(a), b, c, true, None);
 }
 
 /// Gradient of a weight: `gradient[out, depth] += dy^T * x`, summed over rows in their order.
@@ -83,6 +96,7 @@ pub fn add_outer(
             &b,
             gradient,
             true,
+            None,
         );
     }
     buffers::give_back(b.panels);
@@ -116,7 +130,13 @@ fn each<S: Send>(
     }
 }
 
-fn product(left: Left<'_>, b: &Packed, c: &mut [f32], accumulate: bool) {
+fn product(
+    left: Left<'_>,
+    b: &Packed,
+    c: &mut [f32],
+    accumulate: bool,
+    extremes: Option<&Extremes>,
+) {
     let (depth, columns) = (b.depth, b.columns);
     if depth == 0 || columns == 0 || c.is_empty() {
         return;
@@ -139,8 +159,8 @@ fn product(left: Left<'_>, b: &Packed, c: &mut [f32], accumulate: bool) {
         ),
     }
     match b.compute {
-        Compute::F32 => product_floats(left, rows, b, c, accumulate),
-        Compute::Bf16 => product_pairs(left, rows, b, c, accumulate),
+        Compute::F32 => product_floats(left, rows, b, c, accumulate, extremes),
+        Compute::Bf16 => product_pairs(left, rows, b, c, accumulate, extremes),
     }
 }
 
@@ -183,7 +203,14 @@ fn tasks(
         });
 }
 
-fn product_floats(left: Left<'_>, rows: usize, b: &Packed, c: &mut [f32], accumulate: bool) {
+fn product_floats(
+    left: Left<'_>,
+    rows: usize,
+    b: &Packed,
+    c: &mut [f32],
+    accumulate: bool,
+    extremes: Option<&Extremes>,
+) {
     let (depth, columns, words) = (b.depth, b.columns, b.panel_words());
     let (shared, panels) = (Shared(c.as_mut_ptr()), b.panels.floats());
     let serial = 2 * rows * depth * columns < SERIAL_FLOAT;
@@ -194,6 +221,7 @@ fn product_floats(left: Left<'_>, rows: usize, b: &Packed, c: &mut [f32], accumu
         serial,
         |first_row, rows, first_panel, count| {
             let mut copy = Buffer::default();
+            let mut noted = RowExtremes::of(extremes, first_row, rows);
             for first_k in (0..depth).step_by(FLOAT_DEPTH) {
                 let k = FLOAT_DEPTH.min(depth - first_k);
                 let (a, a_strides) =
@@ -217,6 +245,9 @@ fn product_floats(left: Left<'_>, rows: usize, b: &Packed, c: &mut [f32], accumu
                             ahead: block.as_ptr().wrapping_add(words),
                         }
                         .run();
+                        if first_k + k == depth {
+                            noted.panel(shared, columns, panel);
+                        }
                     }
                 }
             }
@@ -260,7 +291,14 @@ fn left_block<'a>(
     }
 }
 
-fn product_pairs(left: Left<'_>, rows: usize, b: &Packed, c: &mut [f32], accumulate: bool) {
+fn product_pairs(
+    left: Left<'_>,
+    rows: usize,
+    b: &Packed,
+    c: &mut [f32],
+    accumulate: bool,
+    extremes: Option<&Extremes>,
+) {
     let (depth, columns, words) = (b.depth, b.columns, b.panel_words());
     let blocks = bfloat16::tiles(depth);
     let tile_stride = blocks * TILE_WORDS;
@@ -276,6 +314,7 @@ fn product_pairs(left: Left<'_>, rows: usize, b: &Packed, c: &mut [f32], accumul
         serial,
         |first_row, rows, first_panel, count| {
             let _session = amx::Session::open(unit);
+            let mut noted = RowExtremes::of(extremes, first_row, rows);
             for first in (0..blocks).step_by(PAIR_DEPTH) {
                 for panel in first_panel..first_panel + count {
                     let at = first_row / TILE_ROWS * tile_stride + first * TILE_WORDS;
@@ -296,6 +335,9 @@ fn product_pairs(left: Left<'_>, rows: usize, b: &Packed, c: &mut [f32], accumul
                             accumulate: accumulate || first > 0,
                         }
                         .run(unit);
+                        if first + deep == blocks {
+                            noted.panel(shared, columns, panel);
+                        }
                     }
                 }
             }
@@ -411,6 +453,27 @@ mod tests {
                 let mut alone = vec![f32::NAN; n];
                 matmul(&a[i * k..(i + 1) * k], &b, &mut alone);
                 assert_eq!(alone, all[i * n..(i + 1) * n], "{compute:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn extremes_are_those_of_the_rows() {
+        for compute in BOTH {
+            for (m, k, n) in [(3, 40, 50), (300, 820, 1000)] {
+                let (a, w) = (random(m * k, 7), random(n * k, 8));
+                let b = Packed::transposed(&w, n, k, compute);
+                let (mut c, mut extremes) = (vec![0.0; m * n], Vec::new());
+                matmul_with_extremes(&a, &b, &mut c, &mut extremes);
+                let mut plain = vec![0.0; m * n];
+                matmul(&a, &b, &mut plain);
+                assert_eq!(c, plain);
+                assert_eq!(extremes.len(), m);
+                for (row, found) in c.chunks_exact(n).zip(extremes) {
+                    let low = row.iter().copied().fold(f32::INFINITY, f32::min);
+                    let high = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+                    assert_eq!(found, [low, high], "{compute:?}");
+                }
             }
         }
     }

@@ -1,6 +1,6 @@
 //! Outputs of attention: for runs of rows of one sequence, and for one row of each of many branches.
 
-use super::{Ahead, Blocks, Heads, Left, Sight, Weights, gather, mix, scores, softmax_of_parts};
+use super::{Ahead, Blocks, Heads, Left, Sight, Weights, gather, mix, scale_rows, scores};
 use crate::kernels::Shared;
 use crate::kernels::buffers::Buffer;
 use crate::kernels::matmul::amx;
@@ -76,6 +76,7 @@ pub(crate) unsafe fn sequence(
     let reach = sight.reach(rows);
     add(&weights.trunk, sight.trunk, sight.fork, &mut rounded.trunk);
     add(&weights.own, sight.own, reach, &mut rounded.own);
+    scale_rows(results, width, &weights.factors);
     // SAFETY: the caller's promise.
     unsafe { scatter(heads, kv_head, results, out) };
 }
@@ -127,6 +128,8 @@ pub(crate) unsafe fn branches(
     let _session = amx::Session::open(heads.unit());
     let count = branches.len() * per_kv;
     let left = Left::of(heads, queries, width, count, width, &mut rounded.queries);
+    let rounds = matches!(left, Left::Pairs(_));
+    weights.factors.clear();
     weights.trunk.reset(count * reach);
     let own_of = |index: usize| branches.get(index).map(|branch| branch.own);
     scores(
@@ -160,7 +163,7 @@ pub(crate) unsafe fn branches(
         for (h, own) in own.chunks_exact_mut(branch.len).enumerate() {
             let at = (i * per_kv + h) * reach;
             let (seen, hidden) = weights.trunk[at..at + reach].split_at_mut(branch.fork);
-            softmax_of_parts(seen, own);
+            Weights::weigh(rounds, &mut weights.factors, seen, own);
             hidden.fill(0.0);
         }
         first += per_kv * branch.len;
@@ -186,6 +189,7 @@ pub(crate) unsafe fn branches(
         mix(own, width, branch.own, len, ahead, results);
         first += per_kv * len;
     }
+    scale_rows(results, width, &weights.factors);
     // SAFETY: the caller's promise.
     unsafe { scatter(heads, kv_head, results, out) };
 }
