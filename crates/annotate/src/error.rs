@@ -18,9 +18,6 @@ pub enum AnnotateError {
         /// What it may be.
         expected: &'static str,
     },
-    /// The endpoint is encrypted and this build cannot do that.
-    #[error("this build reaches no `https` endpoint; build it with `--features tls`")]
-    NoTls,
     /// A file cannot be read or written.
     #[error("cannot use `{}`: {source}", path.display())]
     File {
@@ -53,32 +50,7 @@ pub enum AnnotateError {
         /// Settings that differ, with both values.
         differences: Vec<String>,
     },
-    /// The server refuses all requests alike.
-    #[error("`{url}` refuses the request with status {status}: {message}")]
-    Refused {
-        /// Where was asked.
-        url: String,
-        /// HTTP status.
-        status: u16,
-        /// What it says.
-        message: String,
-    },
-    /// The server does not answer.
-    #[error(
-        "`{url}` did not answer problem after problem; the last failure: {reason}. What it had answered is kept; repeat the command when it is back"
-    )]
-    Gone {
-        /// Where was asked.
-        url: String,
-        /// The last failure.
-        reason: String,
-    },
-    /// Threads cannot be started.
-    #[error("cannot start {threads} threads: {source}; lower the concurrency")]
-    Threads {
-        /// How many.
-        threads: usize,
-        /// The operating system's reason.
-        source: io::Error,
-    },
+    /// The server cannot be asked.
+    #[error(transparent)]
+    Client(#[from] seele_client::ClientError),
 }

@@ -15,11 +15,10 @@
 //! results are made from it ([`write_results`]), so a problem is in one of them, once.
 //!
 //! - [`Annotation`]: asks for everything that the journal does not have yet, many at a time.
-//! - [`Rules`]: what an annotation must be; [`Server`]: whom to ask and how patiently.
+//! - [`Rules`]: what an annotation must be.
 #![forbid(unsafe_code)]
 
 mod annotation;
-mod client;
 mod error;
 mod journal;
 mod prompt;
@@ -27,8 +26,7 @@ mod results;
 mod rules;
 mod steps;
 
-pub use annotation::{Annotation, Outcome, Progress};
-pub use client::Server;
+pub use annotation::{Annotation, Progress};
 pub use error::AnnotateError;
 pub use journal::{Header, Journal, Try, Verdict};
 pub use prompt::INSTRUCTIONS;

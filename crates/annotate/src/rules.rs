@@ -1,8 +1,8 @@
 //! When an annotation is kept.
 
-use crate::client::Reply;
 use crate::journal::Verdict;
 use crate::steps::steps_of;
+use seele_client::Reply;
 use seele_data::{BoxError, Problem};
 use seele_verify::{Extraction, Mode, Options, verify_choice};
 use serde::{Deserialize, Serialize};

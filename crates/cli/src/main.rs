@@ -4,6 +4,7 @@
 mod args;
 mod commands;
 mod exit;
+mod hub;
 mod interrupt;
 mod model_place;
 mod numbers;
@@ -13,6 +14,7 @@ mod progress;
 mod report;
 mod run_folder;
 mod sampling;
+mod server_args;
 
 use args::Cli;
 use clap::Parser;

@@ -1,20 +1,38 @@
-//! Where a model lies: a folder or file of its own, or a run by its folder or name.
+//! Where a model lies: a folder or file of its own, a run by its folder or name, or on the hub.
 
 use crate::exit::Unusable;
+use crate::hub;
+use crate::output::Output;
 use crate::run_folder;
+use seele_hub::Kind;
 use seele_train::checkpoint::{self, CheckpointError};
 use std::path::{Component, Path, PathBuf};
 
 /// What `--help` says of a model argument.
-pub(crate) const HELP: &str = "Hugging Face folder, GGUF file, a run by folder or name (its last checkpoint), a checkpoint, or one that verl sharded";
+pub(crate) const HELP: &str = "Hugging Face folder, GGUF file, a run by folder or name (its last checkpoint), a checkpoint, one that verl sharded, or hf://owner/name[@revision][/file] on the Hugging Face hub";
 
 /// The model that is meant by `given`: itself, or the last checkpoint of the run folder `given`, of
-/// `runs/<given>`, or of the newest `runs/<given>-<n>`, or of the experiment `given` of verl.
+/// `runs/<given>`, or of the newest `runs/<given>-<n>`, or of the experiment `given` of verl; or what
+/// lies on the hub by that name, brought to the cache.
 ///
 /// # Errors
-/// A checkpoint that is not whole, a run without a whole checkpoint or model.
-pub(crate) fn find(given: &Path) -> anyhow::Result<PathBuf> {
-    find_in(Path::new("runs"), given)
+/// A checkpoint that is not whole, a run without a whole checkpoint or model, a place on the hub that
+/// cannot be had.
+pub(crate) fn find(given: &Path, output: &Output) -> anyhow::Result<PathBuf> {
+    Ok(find_named(given, output)?.0)
+}
+
+/// As [`find`], with what to call it in records: its path, or its name on the hub with the commit.
+///
+/// # Errors
+/// As [`find`].
+pub(crate) fn find_named(given: &Path, output: &Output) -> anyhow::Result<(PathBuf, String)> {
+    if let Some(fetched) = hub::fetch(Kind::Model, given, output)? {
+        return Ok((fetched.path, fetched.pinned.to_string()));
+    }
+    let path = find_in(Path::new("runs"), given)?;
+    let name = path.display().to_string();
+    Ok((path, name))
 }
 
 fn find_in(runs: &Path, given: &Path) -> anyhow::Result<PathBuf> {

@@ -78,7 +78,7 @@ pub use error::{BoxError, DataError};
 pub use layout::{AnswerIn, FieldMapping, Layout};
 pub use path::{FieldPath, FieldPathError};
 pub use problem::{Place, Problem, steps_of_lines};
-pub use read::{ProblemReader, read_problems};
+pub use read::{ProblemReader, data_files, read_problems};
 pub use rows::{Row, RowReader};
 pub use sampler::{Draw, EpochSampler, SamplerError, SamplerPosition};
 pub use template::{ChatTemplate, Message, PromptTemplate, RenderedSolution, TemplateError};

@@ -142,8 +142,11 @@ pub fn read_problems(
     ProblemReader::open(path, layout.cloned())?.collect()
 }
 
-/// The file itself, or the data files of a folder by name.
-fn data_files(path: &Path) -> Result<Vec<PathBuf>, DataError> {
+/// The file itself, or the data files of a folder in the order of their names.
+///
+/// # Errors
+/// [`DataError::Open`] for a folder that cannot be looked into.
+pub fn data_files(path: &Path) -> Result<Vec<PathBuf>, DataError> {
     if !path.is_dir() {
         return Ok(vec![path.to_path_buf()]);
     }

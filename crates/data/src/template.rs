@@ -84,6 +84,20 @@ pub struct PromptTemplate {
     solution: Pattern,
 }
 
+/// What a template makes of a problem before the model's own markup: for servers that add it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Question {
+    /// The whole prompt as plain text.
+    Text(String),
+    /// Messages for the model's chat template.
+    Chat {
+        /// The conversation so far.
+        messages: Vec<Message>,
+        /// How the assistant's turn is opened; often empty.
+        prefill: String,
+    },
+}
+
 /// The reference solution as the assistant would write it under a template.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RenderedSolution {
@@ -234,23 +248,34 @@ impl PromptTemplate {
         problem: &Problem,
         chat: Option<&dyn ChatTemplate>,
     ) -> Result<String, TemplateError> {
-        match &self.body {
-            Body::Text(pattern) => pattern.fill(problem, self.name()),
-            Body::Chat { messages, prefill } => {
-                let name = || self.name().to_owned();
-                let chat = chat.ok_or_else(|| TemplateError::NoChatTemplate { name: name() })?;
-                let messages = self.messages(messages, problem)?;
-                let mut text = chat
-                    .render(&messages)
-                    .map_err(|source| TemplateError::Chat {
-                        place: problem.place.clone(),
-                        name: name(),
-                        source,
-                    })?;
-                text.push_str(&prefill.fill(problem, self.name())?);
-                Ok(text)
-            }
-        }
+        let (messages, prefill) = match self.question(problem)? {
+            Question::Text(text) => return Ok(text),
+            Question::Chat { messages, prefill } => (messages, prefill),
+        };
+        let name = || self.name().to_owned();
+        let chat = chat.ok_or_else(|| TemplateError::NoChatTemplate { name: name() })?;
+        let text = chat
+            .render(&messages)
+            .map_err(|source| TemplateError::Chat {
+                place: problem.place.clone(),
+                name: name(),
+                source,
+            })?;
+        Ok(text + &prefill)
+    }
+
+    /// The prompt of a problem before the model's chat template.
+    ///
+    /// # Errors
+    /// [`TemplateError::MissingField`], [`TemplateError::NotMessages`].
+    pub fn question(&self, problem: &Problem) -> Result<Question, TemplateError> {
+        Ok(match &self.body {
+            Body::Text(pattern) => Question::Text(pattern.fill(problem, self.name())?),
+            Body::Chat { messages, prefill } => Question::Chat {
+                messages: self.messages(messages, problem)?,
+                prefill: prefill.fill(problem, self.name())?,
+            },
+        })
     }
 
     fn messages(

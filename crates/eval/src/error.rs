@@ -101,6 +101,17 @@ pub enum EvalError {
     /// A problem does not fit the template, the tokenizer or the model.
     #[error(transparent)]
     Encode(#[from] EncodeError),
+    /// The server cannot be asked.
+    #[error(transparent)]
+    Client(#[from] seele_client::ClientError),
+    /// A setting that OpenAI's interface has no field for.
+    #[error(
+        "{what} cannot be asked of a server, whose interface has no field for it; take another template or setting, or evaluate the model here"
+    )]
+    NotForServers {
+        /// The setting.
+        what: String,
+    },
     /// The engine.
     #[error(transparent)]
     Rollout(#[from] RolloutError),

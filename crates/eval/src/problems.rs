@@ -1,8 +1,10 @@
 //! The problems of a benchmark, read and checked.
 
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use seele_data::{Problem, read_problems};
+use seele_data::{Problem, data_files, read_problems};
 use seele_random::Key;
 use sha2::{Digest, Sha256};
 
@@ -24,24 +26,38 @@ pub struct ProblemSet {
 }
 
 /// Lower-case hexadecimal.
-fn sha256(bytes: &[u8]) -> String {
-    let digest = Sha256::digest(bytes);
+fn hexadecimal(sha256: Sha256) -> String {
+    let digest = sha256.finalize();
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+fn add_file(digest: &mut Sha256, path: &Path) -> std::io::Result<()> {
+    let mut file = File::open(path)?;
+    let mut chunk = vec![0; 1 << 16];
+    loop {
+        match file.read(&mut chunk)? {
+            0 => return Ok(()),
+            count => digest.update(&chunk[..count]),
+        }
+    }
+}
+
 impl ProblemSet {
-    /// Problems that have been read from `file`, all of them or some.
+    /// Problems that have been read from `path`, a file or a folder of files, all of them or some.
     ///
     /// # Errors
-    /// [`EvalError::Read`] if the file, which may not be a folder, cannot be read for its hash.
-    pub fn of_file(file: &Path, problems: Vec<Problem>) -> Result<Self, EvalError> {
-        let bytes = std::fs::read(file).map_err(|source| EvalError::Read {
-            path: file.to_path_buf(),
-            source,
-        })?;
+    /// [`EvalError::Read`] if a file cannot be read for its hash.
+    pub fn of_path(path: &Path, problems: Vec<Problem>) -> Result<Self, EvalError> {
+        let mut digest = Sha256::new();
+        for file in data_files(path)? {
+            add_file(&mut digest, &file).map_err(|source| EvalError::Read {
+                path: file.clone(),
+                source,
+            })?;
+        }
         Ok(Self {
-            file: file.to_path_buf(),
-            sha256: sha256(&bytes),
+            file: path.to_path_buf(),
+            sha256: hexadecimal(digest),
             rows: problems.len(),
             problems,
         })
@@ -74,7 +90,7 @@ impl ProblemSet {
             source,
         };
         let bytes = std::fs::read(&file).map_err(read)?;
-        let sha256 = sha256(&bytes);
+        let sha256 = hexadecimal(Sha256::new_with_prefix(&bytes));
         let mut problems = if file.extension().is_some_and(|ending| ending == "csv") {
             let text = String::from_utf8(bytes).map_err(|error| {
                 read(std::io::Error::new(std::io::ErrorKind::InvalidData, error))

@@ -145,11 +145,18 @@ pub struct Response {
     pub tokens: usize,
     /// Cut at the token limit without an end or a stop text of the template.
     pub truncated: bool,
+    /// The server would not answer; `reason` is what it said.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub refused: bool,
     /// Columns of the row by whose values accuracy is reported.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub groups: BTreeMap<String, String>,
     /// What the model wrote, up to the template's stop text.
     pub response: String,
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 /// A record in memory.

@@ -1,10 +1,13 @@
 //! `seele bench`: how fast a model decodes and trains here, and how fast it could.
 
 use crate::exit;
+use crate::hub;
+use crate::model_place;
 use crate::numbers::thousands;
-use crate::output::print;
+use crate::output::{Output, print};
 use anyhow::Context;
 use clap::{Subcommand, ValueEnum};
+use seele_hub::Kind;
 use seele_policy::decoder::{Compute, Recompute};
 use seele_policy::model::Model;
 use seele_train::recipe::free_memory;
@@ -106,7 +109,7 @@ enum What {
 
 #[derive(Debug, clap::Args)]
 struct Common {
-    /// Hugging Face folder or GGUF file.
+    #[arg(help = model_place::HELP)]
     model: PathBuf,
     /// Number type of matrix products.
     #[arg(long, value_enum, default_value = "f32")]
@@ -172,7 +175,7 @@ impl Recomputed {
 ///
 /// # Errors
 /// A model or problems that cannot be read, work that does not fit the model, a failure while running.
-pub(crate) fn run(args: &Args) -> anyhow::Result<u8> {
+pub(crate) fn run(args: &Args, output: &Output) -> anyhow::Result<u8> {
     let (name, common, work, measured) = match &args.what {
         What::Decode {
             common,
@@ -189,7 +192,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<u8> {
                 new_tokens: new.get(),
             };
             let report = decode(
-                Model::load(&common.model)?,
+                Model::load(&model_place::find(&common.model, output)?)?,
                 &work,
                 common.measuring(usize::MAX),
             );
@@ -214,7 +217,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<u8> {
             };
             let measuring = common.measuring(microbatch.get());
             let report = train(
-                Model::load(&common.model)?,
+                Model::load(&model_place::find(&common.model, output)?)?,
                 &work,
                 measuring,
                 recompute.setting(),
@@ -238,12 +241,17 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<u8> {
                 hint_tokens: 0,
                 new_tokens: new.get(),
             };
-            let source = match data {
+            let model = model_place::find(&common.model, output)?;
+            let data = match data {
+                Some(data) => Some(hub::local(Kind::DataSet, data, output)?),
+                None => None,
+            };
+            let source = match &data {
                 Some(path) => StepSource::Problems { path, template },
                 None => StepSource::Random,
             };
             let measuring = common.measuring(microbatch.get());
-            let report = step(&common.model, source, &work, measuring);
+            let report = step(&model, source, &work, measuring);
             ("step", common, work, report)
         }
     };

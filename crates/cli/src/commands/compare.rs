@@ -79,6 +79,7 @@ pub(crate) fn run(args: &Args, output: &Output) -> anyhow::Result<u8> {
     let contestants = contestants(&args.methods, &settings, args.vary.as_deref())?;
     let plan = Plan {
         args,
+        output,
         for_all,
         first_seed: recipe.seed,
         shares_base: recipe.sft.is_some(),
@@ -160,6 +161,7 @@ fn one_line(error: &anyhow::Error) -> String {
 /// What is run where.
 struct Plan<'a> {
     args: &'a Args,
+    output: &'a Output,
     /// Overrides for every run.
     for_all: Vec<String>,
     first_seed: u64,
@@ -265,8 +267,15 @@ impl Plan<'_> {
         overrides.push(format!("seed={seed}"));
         overrides.push(format!("name={}", contestant.folder()));
         overrides.extend(more.iter().cloned());
-        let recipe = Recipe::load(&self.args.recipe, &overrides);
+        let recipe = self.located(&overrides);
         recipe.with_context(|| format!("method `{}`", contestant.label))
+    }
+
+    /// A recipe with what it names on the hub on this machine.
+    fn located(&self, overrides: &[String]) -> anyhow::Result<Recipe> {
+        let mut recipe = Recipe::load(&self.args.recipe, overrides)?;
+        super::train::locate(&mut recipe, self.output)?;
+        Ok(recipe)
     }
 
     /// The supervised stage of a seed, if the methods share one. Its model is saved in full precision, so that
@@ -279,7 +288,7 @@ impl Plan<'_> {
         overrides.extend(["steps=0", "save.dtype=f32", "name=base"].map(String::from));
         overrides.push(format!("seed={seed}"));
         Ok(Some(Job {
-            recipe: Recipe::load(&self.args.recipe, &overrides)?,
+            recipe: self.located(&overrides)?,
             folder: self.seed_folder(seed).join("base"),
         }))
     }

@@ -4,16 +4,18 @@ mod annotate;
 mod filter;
 
 use crate::exit::{self, Unusable};
+use crate::hub;
 use crate::model_place;
 use crate::numbers::{percent, thousands};
 use crate::output::{Output, print};
 use seele_data::inspect::{GoldCheck, Inspection, Measures, Spread};
 use seele_data::{FieldMapping, Layout, Problem, ProblemReader, ProblemWriter};
+use seele_hub::Kind;
 use seele_policy::model::ModelFiles;
 use seele_policy::tokenizer::Tokenizer;
 use seele_verify::{Extraction, Mode, Options, Verdict, compare_answers, verify_choice};
 use serde_json::{Map, Value};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Look into files of problems, convert, filter or annotate them.
 #[derive(Debug, clap::Args)]
@@ -36,11 +38,12 @@ enum Action {
 Examples:
   seele data inspect gsm8k/train.jsonl
   seele data inspect train.parquet --model models/smollm2
+  seele data inspect hf://openai/gsm8k/main/test-00000-of-00001.parquet
   seele data inspect other.jsonl --map problem=messages.0.content --map answer=meta.gold")]
 struct InspectArgs {
     #[command(flatten)]
     input: Input,
-    /// Count lengths in tokens of this model (Hugging Face folder or GGUF file) instead of characters.
+    /// Count lengths in tokens of this model (as for `seele eval`) instead of characters.
     #[arg(long, value_name = "MODEL")]
     model: Option<PathBuf>,
     /// Print the result as one JSON object.
@@ -71,7 +74,8 @@ struct ConvertArgs {
 
 #[derive(Debug, clap::Args)]
 struct Input {
-    /// JSON lines (also in gzip), Parquet, or a folder of such files.
+    /// JSON lines (also in gzip), Parquet, or a folder of such files; or hf://owner/name[@revision][/file], a
+    /// data set of the Hugging Face hub.
     #[arg(value_name = "FILE")]
     file: PathBuf,
     /// Columns of the file: seele, gsm8k, math, deepmath, verl, luffy, uft [default: told by its first row].
@@ -95,12 +99,21 @@ fn map_entry(text: &str) -> Result<(String, String), String> {
 }
 
 impl Input {
-    fn open(&self) -> Result<ProblemReader, Unusable> {
+    /// The file or folder, on this machine.
+    fn place(&self, output: &Output) -> anyhow::Result<PathBuf> {
+        hub::local(Kind::DataSet, &self.file, output)
+    }
+
+    fn open(&self, output: &Output) -> anyhow::Result<ProblemReader> {
+        Ok(self.open_at(&self.place(output)?)?)
+    }
+
+    fn open_at(&self, place: &Path) -> Result<ProblemReader, Unusable> {
         let layout = match self.map.is_empty() {
             true => self.layout.clone(),
             false => Some(Layout::Mapping(mapping(&self.map)?)),
         };
-        ProblemReader::open(&self.file, layout).map_err(unusable)
+        ProblemReader::open(place, layout).map_err(unusable)
     }
 }
 
@@ -127,18 +140,18 @@ fn unusable(error: impl ToString) -> Unusable {
 /// Data or a model that cannot be used, or a file that cannot be written.
 pub(crate) fn run(args: &Args, output: &Output) -> anyhow::Result<u8> {
     match &args.action {
-        Action::Inspect(args) => inspect(args)?,
-        Action::Convert(args) => convert(args)?,
+        Action::Inspect(args) => inspect(args, output)?,
+        Action::Convert(args) => convert(args, output)?,
         Action::Filter(args) => return filter::run(args, output),
         Action::Annotate(args) => return annotate::run(args, output),
     }
     Ok(exit::DONE)
 }
 
-fn inspect(args: &InspectArgs) -> anyhow::Result<()> {
-    let problems = args.input.open()?;
+fn inspect(args: &InspectArgs, output: &Output) -> anyhow::Result<()> {
+    let problems = args.input.open(output)?;
     let files = match &args.model {
-        Some(model) => Some(ModelFiles::open(&model_place::find(model)?)?),
+        Some(model) => Some(ModelFiles::open(&model_place::find(model, output)?)?),
         None => None,
     };
     let tokenizer = files.as_ref().map(ModelFiles::tokenizer);
@@ -187,8 +200,8 @@ fn check_gold(problem: &Problem) -> GoldCheck {
     }
 }
 
-fn convert(args: &ConvertArgs) -> anyhow::Result<()> {
-    let problems = args.input.open()?;
+fn convert(args: &ConvertArgs, output: &Output) -> anyhow::Result<()> {
+    let problems = args.input.open(output)?;
     let mut writer = ProblemWriter::create(&args.output, args.overwrite).map_err(unusable)?;
     for problem in problems.take(args.limit.unwrap_or(usize::MAX)) {
         let problem = problem.map_err(unusable)?;

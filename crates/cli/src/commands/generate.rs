@@ -2,7 +2,7 @@
 
 use crate::exit::{self, Unusable};
 use crate::model_place;
-use crate::output::print;
+use crate::output::{Output, print};
 use crate::sampling::{Completion, Request, Sampling, sample};
 use anyhow::Context;
 use seele_data::{ChatTemplate as _, Message, TextEncoder as _};
@@ -51,8 +51,8 @@ pub(crate) struct Args {
 ///
 /// # Errors
 /// A model that cannot be loaded, a prompt that does not fit it, or a failure while sampling.
-pub(crate) fn run(args: &Args) -> anyhow::Result<u8> {
-    let model = Model::load(&model_place::find(&args.model)?)?;
+pub(crate) fn run(args: &Args, output: &Output) -> anyhow::Result<u8> {
+    let model = Model::load(&model_place::find(&args.model, output)?)?;
     let prompt_ids = prompt_ids(args, &model)?;
     let room = model.config.max_position_embeddings;
     let (wanted, max_new_tokens) = (prompt_ids.len(), args.max_new_tokens.get());

@@ -3,7 +3,7 @@
 use crate::exit::{self, Unusable};
 use crate::model_place::{self, HELP};
 use crate::numbers::{bytes, thousands};
-use crate::output::print;
+use crate::output::{Output, print};
 use crate::run_folder::check_free;
 use anyhow::Context;
 use clap::ValueEnum;
@@ -66,9 +66,9 @@ impl From<NumberType> for WeightType {
 ///
 /// # Errors
 /// A checkpoint or folder that cannot be used, or a failure while writing.
-pub(crate) fn run(args: &Args) -> anyhow::Result<u8> {
+pub(crate) fn run(args: &Args, output: &Output) -> anyhow::Result<u8> {
     check_free(&args.out)?;
-    let folder = model_place::find(&args.model)?;
+    let folder = model_place::find(&args.model, output)?;
     let files = ModelFiles::open(&folder)?;
     let options = SaveOptions {
         weights: args.dtype.map_or(files.weight_type(), WeightType::from),

@@ -15,6 +15,7 @@ pub(crate) mod verify;
 use crate::args::Command;
 use crate::exit::{self, Unusable};
 use crate::output::Output;
+use seele_hub::HubError;
 use seele_policy::error::LoadError;
 use seele_train::checkpoint::CheckpointError;
 use seele_train::error::TrainError;
@@ -27,16 +28,16 @@ use seele_train::speed::SpeedError;
 /// Whatever stopped the command, with context.
 pub(crate) fn run(command: Command, output: &Output) -> anyhow::Result<u8> {
     match command {
-        Command::Bench(args) => bench::run(&args),
+        Command::Bench(args) => bench::run(&args, output),
         Command::Train(args) => train::run(&args, output),
         Command::Compare(args) => compare::run(&args, output),
         Command::Data(args) => data::run(&args, output),
         Command::Eval(args) => eval::run(&args, output),
-        Command::Generate(args) => generate::run(&args),
-        Command::Serve(args) => serve::run(&args),
+        Command::Generate(args) => generate::run(&args, output),
+        Command::Serve(args) => serve::run(&args, output),
         Command::Hint(args) => hint::run(&args),
         Command::Verify(args) => verify::run(&args),
-        Command::Merge(args) => merge::run(&args),
+        Command::Merge(args) => merge::run(&args, output),
         Command::Explain(args) => explain::run(&args),
     }
 }
@@ -49,6 +50,9 @@ pub(crate) fn exit_code(error: &anyhow::Error) -> u8 {
             || cause.is::<LoadError>()
             || cause.is::<ProblemsError>()
             || cause.is::<Unusable>()
+            || cause
+                .downcast_ref::<HubError>()
+                .is_some_and(|error| !error.is_failure())
             || cause
                 .downcast_ref::<CheckpointError>()
                 .is_some_and(CheckpointError::is_unusable)

@@ -3,9 +3,10 @@
 use crate::exit::{self, Unusable};
 use crate::interrupt;
 use crate::model_place;
-use crate::output::print;
+use crate::output::{Output, print};
 use crate::sampling::ACTIVE_BRANCHES;
 use anyhow::Context;
+use seele_hub::SCHEME;
 use seele_policy::decoder::Decoder;
 use seele_policy::model::Model;
 use seele_serve::{Listener, Server, ServerConfig};
@@ -50,17 +51,17 @@ pub(crate) struct Args {
 ///
 /// # Errors
 /// A model that cannot be loaded, or an address that cannot be listened on.
-pub(crate) fn run(args: &Args) -> anyhow::Result<u8> {
+pub(crate) fn run(args: &Args, output: &Output) -> anyhow::Result<u8> {
     let address = SocketAddr::new(args.host, args.port);
     // An address in use is told before the weights are read.
     let listener = Listener::bind(address).map_err(|error| Unusable(error.to_string()))?;
     let listener = Arc::new(listener);
-    let path = model_place::find(&args.model)?;
+    let (path, name) = model_place::find_named(&args.model, output)?;
     let model = Model::load(&path)?;
     let decoder = Decoder::new(&model.config, &model.parameters);
     drop(model.parameters);
     let config = ServerConfig {
-        name: args.name.clone().unwrap_or_else(|| name_of(&path)),
+        name: args.name.clone().unwrap_or_else(|| name_of(&name)),
         max_active_branches: args.max_active.get(),
         seed: args.seed,
     };
@@ -78,12 +79,16 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<u8> {
     Ok(exit::DONE)
 }
 
-/// The folder's or file's name; for what a run wrote, the run's.
-fn name_of(path: &Path) -> String {
-    let mut parts = path.iter().filter_map(|part| part.to_str());
+/// The folder's or file's name, on this machine or the hub; for what a run wrote, the run's.
+fn name_of(path: &str) -> String {
+    let mut parts = Path::new(path).iter().filter_map(|part| part.to_str());
     let of_run =
         |part: &&str| *part != "model" && *part != "checkpoints" && !part.starts_with("step_");
     let name = parts.rfind(of_run).unwrap_or("model");
+    let name = match name.split_once('@') {
+        Some((name, _)) if path.starts_with(SCHEME) => name,
+        _ => name,
+    };
     name.strip_suffix(".gguf").unwrap_or(name).to_owned()
 }
 
@@ -93,11 +98,13 @@ mod tests {
 
     #[test]
     fn a_model_is_named_after_its_folder_file_or_run() {
-        let named = |path: &str| name_of(Path::new(path));
+        let named = name_of;
         assert_eq!(named("models/smollm2"), "smollm2");
         assert_eq!(named("models/small.gguf"), "small");
         assert_eq!(named("runs/sums-1/checkpoints/step_20"), "sums-1");
         assert_eq!(named("runs/sums-1/model"), "sums-1");
         assert_eq!(named("model"), "model");
+        assert_eq!(named("hf://owner/small@1234567"), "small");
+        assert_eq!(named("hf://owner/small@1234567/small-q8.gguf"), "small-q8");
     }
 }

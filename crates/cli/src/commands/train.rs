@@ -4,12 +4,13 @@ use crate::exit::Unusable;
 use crate::numbers::{bytes, duration, thousands};
 use crate::output::{Output, print};
 use crate::progress::TerminalObserver;
-use crate::{exit, interrupt, model_place, plots, report, run_folder};
+use crate::{exit, hub, interrupt, model_place, plots, report, run_folder};
 use anyhow::Context;
+use seele_hub::Kind;
 use seele_train::checkpoint::{self, Checkpoint};
 use seele_train::metrics::{EvalChange, METRICS_FILE, MetricsRow, RunReport, read_metrics};
 use seele_train::recipe::{
-    Budget, Difference, Materials, ModelSource, Pace, Recipe, free_disk, free_memory,
+    Budget, Difference, Located, Materials, Pace, Recipe, Wanted, free_disk, free_memory,
 };
 use seele_train::trainer::{self, MODEL, Outcome};
 use std::fs;
@@ -39,7 +40,8 @@ pub(crate) struct Args {
     /// With --resume, a setting (or section) that may differ from the run's; can be given many times.
     #[arg(long, value_name = "KEY", requires = "resume")]
     allow_change: Vec<String>,
-    /// Print the resolved recipe and what it amounts to, check every file, and stop.
+    /// Print the resolved recipe and what it amounts to, check every file, and stop. What the recipe names
+    /// on the Hugging Face hub is fetched to the cache for it.
     #[arg(long)]
     dry_run: bool,
 }
@@ -50,6 +52,9 @@ Train a model as a recipe says.
 A recipe names a model, problems with reference solutions, and a method. The run gets a folder of \
 its own with the resolved recipe (recipe.toml), one line of measurements a step (metrics.jsonl), \
 the trained model in Hugging Face layout (model/), checkpoints (checkpoints/) and plots (plots/).
+
+`model.path` and the paths of data may be hf://owner/name[@revision][/file]: a model, or a data set, of the \
+Hugging Face hub. It is fetched before anything else, and the run's recipe says its commit.
 
 Ctrl-C once (or SIGTERM) finishes the step and writes a checkpoint; twice stops at once. --resume goes \
 on from the newest whole checkpoint, on a CPU to the same bits as a run that was never stopped.";
@@ -77,7 +82,7 @@ pub(crate) fn run(args: &Args, output: &Output) -> anyhow::Result<u8> {
     }
     // The argument parser lets no other case through.
     let file = args.recipe.as_deref().context("no recipe is given")?;
-    let recipe = load(file, &args.set)?;
+    let recipe = load(file, &args.set, output)?;
     if let Some(out) = &args.out {
         run_folder::check_free(out)?;
     }
@@ -100,7 +105,7 @@ pub(crate) fn run(args: &Args, output: &Output) -> anyhow::Result<u8> {
 /// Goes on with a run.
 fn resume(args: &Args, path: Option<&Path>, output: &Output) -> anyhow::Result<u8> {
     let given = match &args.recipe {
-        Some(file) => Some(load(file, &args.set)?),
+        Some(file) => Some(load(file, &args.set, output)?),
         None => None,
     };
     let path = match (path.or(args.out.as_deref()), &given) {
@@ -133,7 +138,7 @@ fn resume(args: &Args, path: Option<&Path>, output: &Output) -> anyhow::Result<u
     let before = Recipe::load(&checkpoint.recipe(), &[])?;
     let recipe = match given {
         Some(recipe) => recipe,
-        None => load(&checkpoint.recipe(), &args.set)?,
+        None => load(&checkpoint.recipe(), &args.set, output)?,
     };
     refuse_changes(&before.differences(&recipe), &args.allow_change)?;
     if args.dry_run {
@@ -154,18 +159,33 @@ fn resume(args: &Args, path: Option<&Path>, output: &Output) -> anyhow::Result<u
 
 /// A recipe whose files are there. A model that is the newest of several is written into it by its own
 /// name: when the run goes on, there may be a newer one.
-fn load(file: &Path, set: &[String]) -> anyhow::Result<Recipe> {
-    let recipe = Recipe::load(file, set)?;
+fn load(file: &Path, set: &[String], output: &Output) -> anyhow::Result<Recipe> {
+    let mut recipe = Recipe::load(file, set)?;
     recipe.check_files()?;
-    let ModelSource::Path(path) = &recipe.model.source else {
-        return Ok(recipe);
-    };
-    let found = model_place::find(path).context("[model]")?;
-    if found == *path {
-        return Ok(recipe);
-    }
-    let by_name = format!("model.path={}", found.display());
-    Ok(Recipe::load(file, &[set, &[by_name]].concat())?)
+    locate(&mut recipe, output)?;
+    Ok(recipe)
+}
+
+/// Brings what a recipe names on the hub to this machine. It is written into the recipe with its commit.
+pub(super) fn locate(recipe: &mut Recipe, output: &Output) -> anyhow::Result<()> {
+    recipe.locate(|key, wanted, path| {
+        let kind = match wanted {
+            Wanted::Model => Kind::Model,
+            Wanted::Problems => Kind::DataSet,
+        };
+        let in_recipe = || format!("`{key}`");
+        if let Some(fetched) = hub::fetch(kind, path, output).with_context(in_recipe)? {
+            let name = fetched.pinned.to_string().into();
+            let path = fetched.path;
+            return Ok(Some(Located { name, path }));
+        }
+        if kind == Kind::DataSet {
+            return Ok(None);
+        }
+        let found = model_place::find(path, output).with_context(in_recipe)?;
+        let name = found.clone();
+        Ok((found != *path).then_some(Located { name, path: found }))
+    })
 }
 
 /// A run goes on as it began, but for what the user says may differ.

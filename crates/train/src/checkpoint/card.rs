@@ -4,6 +4,7 @@ use super::TrainerState;
 use crate::metrics::StepMetrics;
 use crate::recipe::{DataPlan, ModelSource, ProblemSource, Recipe};
 use std::fmt::Write as _;
+use std::path::Path;
 
 /// The model card after a step of a run of `steps`; `last` is that step.
 pub(crate) fn model_card(
@@ -17,7 +18,7 @@ pub(crate) fn model_card(
     );
     let _ = writeln!(card, "# {}\n", recipe.name);
     let base = match &recipe.model.source {
-        ModelSource::Path(path) => format!("`{}`", last_part(path)),
+        ModelSource::Path(path) => format!("`{}`", public_name(recipe, path)),
         ModelSource::New(_) => "random weights".into(),
     };
     let _ = writeln!(
@@ -30,16 +31,21 @@ pub(crate) fn model_card(
         steps
     );
     let _ = writeln!(card, "## Data\n");
-    let _ = writeln!(card, "- training: {}", data_text(&recipe.data));
+    let _ = writeln!(card, "- training: {}", data_text(recipe, &recipe.data));
     if let Some(sft) = &recipe.sft {
         let _ = writeln!(
             card,
             "- supervised fine-tuning before: {}",
-            data_text(&sft.data)
+            data_text(recipe, &sft.data)
         );
     }
     for set in &recipe.eval.sets {
-        let _ = writeln!(card, "- held-out `{}`: {}", set.name, data_text(&set.data));
+        let _ = writeln!(
+            card,
+            "- held-out `{}`: {}",
+            set.name,
+            data_text(recipe, &set.data)
+        );
     }
     if let Some(last) = last {
         let _ = writeln!(card, "\n## Results of step {}\n", last.step);
@@ -65,19 +71,20 @@ pub(crate) fn model_card(
     card
 }
 
-fn data_text(data: &DataPlan) -> String {
+fn data_text(recipe: &Recipe, data: &DataPlan) -> String {
     match &data.source {
-        ProblemSource::File { path, .. } => format!("`{}`", last_part(path)),
+        ProblemSource::File { path, .. } => format!("`{}`", public_name(recipe, path)),
         ProblemSource::Arithmetic { config, .. } => {
             format!("{} generated problems of arithmetic", config.count)
         }
     }
 }
 
-/// The name of a file or folder: where it lies on this machine concerns nobody else.
-fn last_part(path: &std::path::Path) -> String {
-    path.file_name()
-        .unwrap_or(path.as_os_str())
-        .to_string_lossy()
-        .into_owned()
+/// What a file or folder is called: by its name elsewhere, or its own, for where it lies on this machine
+/// concerns nobody else.
+fn public_name(recipe: &Recipe, path: &Path) -> String {
+    let name = recipe
+        .name_of(path)
+        .or_else(|| path.file_name().map(Path::new));
+    name.unwrap_or(path).display().to_string()
 }

@@ -2,6 +2,7 @@
 
 use super::error::RecipeError;
 use super::layers::lay_recipe_over;
+use super::locate::is_elsewhere;
 use super::node::{Node, Origin, Table, Value};
 use super::preset::{layer_of, preset_layer};
 use super::read::OFF;
@@ -117,7 +118,7 @@ fn make_files_absolute(list: &mut Node) {
 
 /// `path` seen from `folder` (the current one if `None`), absolute. `None` if there is no such folder.
 fn in_folder(folder: Option<&Path>, path: &Path) -> Option<PathBuf> {
-    if path.is_absolute() {
+    if path.is_absolute() || is_elsewhere(path) {
         return Some(path.into());
     }
     // The folder's real path has no links, so that leading `..` can be taken away from it.

@@ -40,7 +40,8 @@
 //!
 //! Keys may be spelled with `-` or `_`. TOML has no null: `"off"` takes back an optional setting that
 //! a layer below has given. Relative paths start from the folder of the file that they stand in;
-//! those of `--set` from the current folder.
+//! those of `--set` from the current folder. A path with a scheme (`hf://owner/name`) is a name: see
+//! [`Recipe::locate`].
 
 mod budget;
 mod cache_memory;
@@ -51,6 +52,7 @@ mod error;
 mod golds;
 mod layers;
 mod length;
+mod locate;
 mod machine;
 mod materials;
 mod node;
@@ -71,6 +73,7 @@ pub use differences::Difference;
 pub use error::{RecipeError, nearest};
 pub use golds::{UnusableRow, UnusableRows};
 pub use length::Length;
+pub use locate::{Located, Wanted};
 pub use machine::{free_disk, free_memory};
 pub use materials::{Materials, MaterialsError};
 pub use node::Origin;

@@ -5,6 +5,7 @@ use super::defaults::{lay_defaults_under, make_paths_absolute, note_derived};
 use super::error::RecipeError;
 use super::layers::load;
 use super::length::Length;
+use super::locate::is_elsewhere;
 use super::node::{Node, Origin, Value};
 use super::parse::parse_file;
 use super::preset::layer_of;
@@ -66,6 +67,8 @@ pub struct Recipe {
     layers: Node,
     /// What [`Recipe::to_toml`] writes.
     pub(super) resolved: Written,
+    /// Names of paths of the plan that were located elsewhere.
+    pub(super) located: BTreeMap<PathBuf, PathBuf>,
 }
 
 /// What is trained.
@@ -82,7 +85,7 @@ pub struct ModelPlan {
 /// Where the weights come from.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ModelSource {
-    /// A Hugging Face folder or a GGUF file, absolute.
+    /// A Hugging Face folder or a GGUF file, absolute; or a name that is still to be located.
     Path(PathBuf),
     /// Random weights.
     New(NewModel),
@@ -108,7 +111,7 @@ pub struct DataPlan {
 pub enum ProblemSource {
     /// A file of problems, absolute.
     File {
-        /// The file.
+        /// The file; or a name that is still to be located.
         path: PathBuf,
         /// Its columns; `None`: told by the first row.
         layout: Option<Layout>,
@@ -306,6 +309,7 @@ impl Recipe {
             data: training,
             resolved,
             layers: note_derived(layers),
+            located: BTreeMap::new(),
         };
         Ok(plan)
     }
@@ -365,13 +369,14 @@ impl Recipe {
         of(&self.reward, self.threads)
     }
 
-    /// Looks for every file that the recipe names.
+    /// Looks for every file that the recipe names, but for those that are still to be located.
     ///
     /// # Errors
     /// [`RecipeError::MissingFile`] for the first one that is not there.
     pub fn check_files(&self) -> Result<(), RecipeError> {
         let look = |key: String, path: &Path, hint: &str| match path.try_exists() {
             Ok(true) => Ok(()),
+            _ if is_elsewhere(path) => Ok(()),
             _ => Err(RecipeError::MissingFile {
                 at: self
                     .layers

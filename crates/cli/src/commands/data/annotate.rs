@@ -6,12 +6,14 @@ use crate::interrupt;
 use crate::model_place;
 use crate::numbers::{duration, thousands};
 use crate::output::{Output, print};
+use crate::server_args::ServerArgs;
 use anyhow::Context;
 use indicatif::{ProgressBar, ProgressStyle};
 use seele_annotate::{
-    ANNOTATED, AnnotateError, Annotation, Header, Journal, Outcome, Progress, REJECTED, Rules,
-    Server, Verdict, write_results,
+    ANNOTATED, AnnotateError, Annotation, Header, Journal, Progress, REJECTED, Rules, Verdict,
+    write_results,
 };
+use seele_client::Outcome;
 use seele_data::{BoxError, Problem};
 use seele_policy::model::ModelFiles;
 use std::collections::BTreeMap;
@@ -58,9 +60,6 @@ pub(crate) struct Args {
     /// Use only the first problems.
     #[arg(long)]
     limit: Option<NonZeroUsize>,
-    /// Questions under way at a time.
-    #[arg(long, default_value = "16")]
-    concurrency: NonZeroUsize,
     /// Answers to a problem at most.
     #[arg(long, default_value = "3")]
     tries: NonZeroUsize,
@@ -73,37 +72,20 @@ pub(crate) struct Args {
     /// Tokens of a solution at most.
     #[arg(long, default_value = "2048")]
     max_tokens: NonZeroUsize,
-    /// Count tokens as this model does (Hugging Face folder, GGUF file or run) [default: as the server says].
+    /// Count tokens as this model does (named as for `seele eval`) [default: as the server says].
     #[arg(long, value_name = "MODEL")]
     tokenizer: Option<PathBuf>,
     /// Temperature of the answers.
     #[arg(long, default_value_t = 0.6)]
     temperature: f64,
-    /// Longest time for one answer, seconds.
-    #[arg(long, default_value_t = 300.0, value_parser = seconds)]
-    timeout_secs: f64,
-    /// Wait after the first failure of a question, seconds; it doubles with each further one.
-    #[arg(long, default_value_t = 1.0, value_parser = seconds)]
-    first_wait_secs: f64,
-    /// Failures of one question in a row until it is left for the next run.
-    #[arg(long, default_value = "8")]
-    patience: std::num::NonZeroU32,
-    /// Environment variable with the server's key.
-    #[arg(long, default_value = "OPENAI_API_KEY", value_name = "NAME")]
-    key_from: String,
     /// Price of a million tokens in questions, for the cost.
     #[arg(long, requires = "price_out")]
     price_in: Option<f64>,
     /// Price of a million tokens in answers, for the cost.
     #[arg(long, requires = "price_in")]
     price_out: Option<f64>,
-}
-
-fn seconds(text: &str) -> Result<f64, String> {
-    match text.parse::<f64>() {
-        Ok(value) if value > 0.0 && value < 1e6 => Ok(value),
-        _ => Err("expected a number of seconds above 0".into()),
-    }
+    #[command(flatten)]
+    asking: ServerArgs,
 }
 
 /// Runs the command.
@@ -112,11 +94,11 @@ fn seconds(text: &str) -> Result<f64, String> {
 /// Data, settings or a server that cannot be used, or a file that cannot be written.
 pub(super) fn run(args: &Args, output: &Output) -> anyhow::Result<u8> {
     let limit = args.limit.map_or(usize::MAX, NonZeroUsize::get);
-    let problems = args.input.open()?.take(limit);
+    let problems = args.input.open(output)?.take(limit);
     let problems: Vec<Problem> = problems.collect::<Result<_, _>>().map_err(unusable)?;
     let tokenizer = match &args.tokenizer {
         Some(model) => Some(
-            ModelFiles::open(&model_place::find(model)?)?
+            ModelFiles::open(&model_place::find(model, output)?)?
                 .tokenizer()
                 .clone(),
         ),
@@ -134,18 +116,8 @@ pub(super) fn run(args: &Args, output: &Output) -> anyhow::Result<u8> {
     if rules.min_tokens > rules.max_tokens {
         return Err(Unusable("`--min-tokens` is above `--max-tokens`".into()).into());
     }
-    let server = Server {
-        endpoint: args.endpoint.clone(),
-        model: args.model.clone(),
-        api_key: std::env::var(&args.key_from)
-            .ok()
-            .filter(|key| !key.is_empty()),
-        temperature: args.temperature,
-        timeout: Duration::from_secs_f64(args.timeout_secs),
-        concurrency: args.concurrency.get(),
-        first_wait: Duration::from_secs_f64(args.first_wait_secs),
-        patience: args.patience.get(),
-    };
+    let server = args.asking.server(&args.endpoint, &args.model);
+    let server = server.map_err(unusable)?;
     std::fs::create_dir_all(&args.out)
         .with_context(|| format!("cannot make the folder `{}`", args.out.display()))?;
     let counted_by = args
@@ -158,6 +130,7 @@ pub(super) fn run(args: &Args, output: &Output) -> anyhow::Result<u8> {
     let annotation = Annotation {
         problems: &problems,
         server: &server,
+        temperature: args.temperature,
         rules,
         count: count
             .as_ref()
@@ -205,9 +178,8 @@ pub(super) fn run(args: &Args, output: &Output) -> anyhow::Result<u8> {
 
 fn explain(error: AnnotateError) -> anyhow::Error {
     match error {
-        AnnotateError::Gone { .. } | AnnotateError::File { .. } | AnnotateError::Threads { .. } => {
-            error.into()
-        }
+        AnnotateError::File { .. } => error.into(),
+        AnnotateError::Client(client) if client.is_failure() => client.into(),
         unusable => Unusable(unusable.to_string()).into(),
     }
 }

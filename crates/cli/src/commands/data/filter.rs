@@ -2,19 +2,25 @@
 
 use super::{Input, unusable};
 use crate::exit::{self, Unusable};
+use crate::interrupt;
 use crate::model_place;
 use crate::numbers::{percent, thousands};
 use crate::output::{Output, print};
 use crate::sampling::{ACTIVE_BRANCHES, probability, temperature};
+use crate::server_args::ServerArgs;
+use anyhow::Context;
 use indicatif::ProgressBar;
+use seele_client::Outcome;
 use seele_data::{Problem, ProblemWriter};
-use seele_eval::{Benchmark, EvalError, Evaluation, ProblemSet, Record};
+use seele_eval::{
+    Benchmark, EvalError, Evaluation, Header, ProblemSet, Record, Served, ServedEvaluation,
+};
 use seele_policy::decoder::{Compute, Decoder};
 use seele_policy::model::ModelFiles;
 use seele_rollout::LocalEngine;
 use seele_train::benchmarks::Examinee;
 use seele_verify::Extraction;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
@@ -25,6 +31,10 @@ const KEPT: &str = "kept.jsonl";
 /// Columns with the pass count of a problem and of how many samples it is.
 const PASS_COUNT: &str = "pass_count";
 const PASS_SAMPLES: &str = "pass_samples";
+/// Refused problems that a message names at most.
+const REFUSALS_NAMED: usize = 5;
+/// What the first Ctrl-C says while a server is asked.
+const STOPPING: &str = "stopping when the questions under way are answered; press Ctrl-C again to stop at once (no answer so far is lost)";
 
 /// Count how often a model solves each problem, and keep those of a wanted difficulty.
 ///
@@ -34,6 +44,11 @@ const PASS_SAMPLES: &str = "pass_samples";
 Examples:
   seele data filter deepmath.parquet --model models/qwen --out filtered
   seele data filter train.jsonl --model quickstart --template bare --keep 1..7 --out filtered
+  seele data filter train.jsonl --endpoint http://gpu:8000/v1 --model Qwen2.5-1.5B --out filtered
+
+With --endpoint, a template with messages is put to /v1/chat/completions, where the server adds the model's
+chat markup, any other as text to /v1/completions. Failures of the server are waited out. Problems that it
+refuses are named and come into no file.
 
 The output folder gets kept.jsonl, counted.jsonl (every problem with its pass_count and pass_samples) and
 responses.jsonl (every response with its verdict). Repeating the command with its --out goes on where it
@@ -41,8 +56,12 @@ stopped; with another --keep it takes the counts that are there.")]
 pub(crate) struct Args {
     #[command(flatten)]
     input: Input,
-    #[arg(long, help = model_place::HELP)]
+    #[arg(long, help = format!("{}; with --endpoint, its name there", model_place::HELP))]
     model: PathBuf,
+    /// Let a server of OpenAI's interface sample (vLLM, llama.cpp, hosted services, `seele serve`); where it
+    /// begins, for example http://127.0.0.1:8000/v1.
+    #[arg(long, value_name = "URL")]
+    endpoint: Option<String>,
     /// Folder of the results, new or of a run that was stopped.
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
@@ -73,6 +92,8 @@ pub(crate) struct Args {
     /// Source of every draw.
     #[arg(long, default_value_t = 0)]
     seed: u64,
+    #[command(flatten)]
+    asking: ServerArgs,
 }
 
 fn extraction(name: &str) -> Result<Extraction, String> {
@@ -115,9 +136,19 @@ pub(super) fn run(args: &Args, output: &Output) -> anyhow::Result<u8> {
         .into());
     }
     let limit = args.limit.map_or(usize::MAX, NonZeroUsize::get);
-    let problems = args.input.open()?.take(limit);
+    let place = args.input.place(output)?;
+    let problems = args.input.open_at(&place)?.take(limit);
     let problems: Vec<Problem> = problems.collect::<Result<_, _>>().map_err(unusable)?;
-    let record = sampled(args, problems.clone(), output)?;
+    let mut set = ProblemSet::of_path(&place, problems.clone()).map_err(refused)?;
+    set.file.clone_from(&args.input.file);
+    let record = match &args.endpoint {
+        None => sampled(args, set, output)?,
+        Some(endpoint) => match served(args, endpoint, set, output)? {
+            Served::Whole(record) => *record,
+            Served::Partial(outcome) => return Ok(unfinished(outcome)),
+        },
+    };
+    let refusals = refusals(&record);
     let mut right: HashMap<&str, usize> = HashMap::new();
     for response in &record.responses {
         *right.entry(&response.id).or_insert(0) += usize::from(response.correct);
@@ -127,6 +158,9 @@ pub(super) fn run(args: &Args, output: &Output) -> anyhow::Result<u8> {
     let mut kept = ProblemWriter::create(args.out.join(KEPT), true)?;
     let mut by_count = vec![0; samples + 1];
     for mut problem in problems {
+        if refusals.contains_key(problem.id.as_str()) {
+            continue;
+        }
         let passed = right.get(problem.id.as_str()).copied().unwrap_or(0);
         problem.extra.insert(PASS_COUNT.into(), passed.into());
         problem.extra.insert(PASS_SAMPLES.into(), samples.into());
@@ -142,16 +176,15 @@ pub(super) fn run(args: &Args, output: &Output) -> anyhow::Result<u8> {
     Ok(exit::DONE)
 }
 
-/// The responses, asked for as far as they are not in the record yet.
-fn sampled(args: &Args, problems: Vec<Problem>, output: &Output) -> anyhow::Result<Record> {
-    let absolute = args.template.ends_with(".toml");
-    let benchmark = Benchmark {
+/// What is put to the model, and how.
+fn benchmark(args: &Args, problems: &[Problem]) -> anyhow::Result<Benchmark> {
+    Ok(Benchmark {
         name: "filter".into(),
         title: "filter".into(),
         files: vec![args.input.file.clone()],
         rows: None,
         get: None,
-        template: match absolute {
+        template: match args.template.ends_with(".toml") {
             true => std::path::absolute(&args.template)?.display().to_string(),
             false => args.template.clone(),
         },
@@ -170,12 +203,15 @@ fn sampled(args: &Args, problems: Vec<Problem>, output: &Output) -> anyhow::Resu
         max_new_tokens: args.max_new_tokens.get(),
         groups: Vec::new(),
         folder: None,
-    };
-    let set = ProblemSet::of_file(&args.input.file, problems).map_err(refused)?;
-    let path = model_place::find(&args.model)?;
+    })
+}
+
+/// The responses of a model here, asked for as far as they are not in the record yet.
+fn sampled(args: &Args, set: ProblemSet, output: &Output) -> anyhow::Result<Record> {
+    let benchmark = benchmark(args, &set.problems)?;
+    let (path, name) = model_place::find_named(&args.model, output)?;
     let files = ModelFiles::open(&path)?;
     let (config, tokenizer) = (files.config(), files.tokenizer());
-    let name = path.display().to_string();
     let mut examinee = Examinee::new(name, config, tokenizer, files.chat_template())?;
     // Everything that can be wrong with the input is found before the weights are read.
     Evaluation::new(&benchmark, set.clone(), examinee.subject(), args.seed).map_err(refused)?;
@@ -185,17 +221,75 @@ fn sampled(args: &Args, problems: Vec<Problem>, output: &Output) -> anyhow::Resu
     drop(model);
 
     let evaluation = Evaluation::new(&benchmark, set, examinee.subject(), args.seed)?;
-    let bar = ProgressBar::new(evaluation.header().responses() as u64);
-    let bar = output.progress.add(bar);
+    let bar = bar(evaluation.header(), output);
     let mut engine = LocalEngine::new(&decoder, evaluation.sampling(), ACTIVE_BRANCHES)?;
     let record = evaluation.run(&mut engine, &args.out.join(RESPONSES), &mut |at| {
         bar.set_position(at.done as u64);
     });
     bar.finish_and_clear();
-    record.map_err(|error| match error {
-        EvalError::OtherSettings { .. } | EvalError::BrokenRecord { .. } => refused(error),
+    record.map_err(explain)
+}
+
+/// The responses of a model behind a server, likewise.
+fn served(args: &Args, endpoint: &str, set: ProblemSet, output: &Output) -> anyhow::Result<Served> {
+    let model = args.model.to_string_lossy();
+    let server = args.asking.server(endpoint, &model).map_err(unusable)?;
+    let benchmark = benchmark(args, &set.problems)?;
+    let evaluation = ServedEvaluation::new(&benchmark, set, &model, args.seed).map_err(refused)?;
+    let stop = interrupt::stop_flag(STOPPING).context("cannot listen for Ctrl-C")?;
+    let bar = bar(evaluation.header(), output);
+    let record = args.out.join(RESPONSES);
+    let served = evaluation.run(&server, &record, &stop, &mut |at| {
+        bar.set_position(at.done as u64);
+    });
+    bar.finish_and_clear();
+    served.map_err(explain)
+}
+
+fn bar(header: &Header, output: &Output) -> ProgressBar {
+    let bar = ProgressBar::new(header.responses() as u64);
+    output.progress.add(bar)
+}
+
+/// The problems that the server would not answer, with what it said.
+fn refusals(record: &Record) -> BTreeMap<&str, &str> {
+    let responses = record.responses.iter().filter(|response| response.refused);
+    let refusals: BTreeMap<&str, &str> = responses
+        .map(|response| (response.id.as_str(), response.reason.as_str()))
+        .collect();
+    for (id, reason) in refusals.iter().take(REFUSALS_NAMED) {
+        tracing::warn!("problem `{id}` is in no file: the server refuses it with {reason}");
+    }
+    if refusals.len() > REFUSALS_NAMED {
+        let more = thousands((refusals.len() - REFUSALS_NAMED) as u64);
+        tracing::warn!("and {more} more; `{RESPONSES}` has them all");
+    }
+    refusals
+}
+
+fn unfinished(outcome: Outcome) -> u8 {
+    match outcome {
+        Outcome::Stopped => {
+            tracing::info!("stopped; repeat the command to go on");
+            exit::INTERRUPTED
+        }
+        Outcome::Finished | Outcome::Unanswered => {
+            tracing::warn!(
+                "some questions could not be answered; repeat the command to ask them again"
+            );
+            exit::FAILED
+        }
+    }
+}
+
+fn explain(error: EvalError) -> anyhow::Error {
+    match error {
+        EvalError::Client(client) if client.is_failure() => client.into(),
+        EvalError::OtherSettings { .. } | EvalError::BrokenRecord { .. } | EvalError::Client(_) => {
+            refused(error)
+        }
         error => anyhow::Error::new(error).context("cannot finish sampling"),
-    })
+    }
 }
 
 fn refused(error: EvalError) -> anyhow::Error {

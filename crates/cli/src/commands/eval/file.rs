@@ -2,6 +2,7 @@
 
 use super::Args;
 use crate::exit::{self, Unusable};
+use crate::hub;
 use crate::model_place;
 use crate::numbers::percent;
 use crate::output::{Output, print};
@@ -9,6 +10,7 @@ use crate::sampling::{Request, Sampling, sample};
 use anyhow::Context;
 use indicatif::ProgressBar;
 use seele_data::{LengthLimits, Problem};
+use seele_hub::Kind;
 use seele_policy::model::Model;
 use seele_train::recipe::{DataPlan, ModelChat, ModelText, ProblemSource, Solutions, TooLong};
 use seele_verify::Verdict;
@@ -38,8 +40,9 @@ pub(super) fn on_file(
     let reward = reward
         .build()
         .map_err(|error| Unusable(error.to_string()))?;
-    let model = Model::load(&model_place::find(path)?)?;
-    let data = args.data_plan(data)?;
+    let data = hub::local(Kind::DataSet, data, output)?;
+    let model = Model::load(&model_place::find(path, output)?)?;
+    let data = args.data_plan(&data)?;
     let context_tokens = model.config.max_position_embeddings;
     let limits = LengthLimits {
         context_tokens,

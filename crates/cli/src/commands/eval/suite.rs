@@ -26,9 +26,8 @@ const DATA_FOLDER: &str = "data";
 pub(super) fn run(args: &Args, list: &str, model: &Path, output: &Output) -> anyhow::Result<u8> {
     let chosen = problems(args, list)?;
     // Everything that can be wrong with the input is found before the weights are read.
-    let path = model_place::find(model)?;
+    let (path, name) = model_place::find_named(model, output)?;
     let files = ModelFiles::open(&path)?;
-    let name = path.display().to_string();
     let mut examinee = Examinee::new(
         name,
         files.config(),
