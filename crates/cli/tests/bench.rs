@@ -136,3 +136,51 @@ fn every_measurement_prints_a_table_or_one_object() {
         );
     }
 }
+
+#[test]
+fn the_sampling_of_a_recipe_is_put_beside_that_of_other_settings() {
+    let place = tempfile::tempdir().unwrap();
+    let folder = place.path();
+    fs::write(folder.join("tiny.toml"), TINY).unwrap();
+    let common = [
+        "bench",
+        "rollout",
+        "tiny.toml",
+        "--set",
+        "method=seele",
+        "--set",
+        "rollout.rollouts_per_problem=8",
+        "--runs",
+        "2",
+    ];
+    let lock_step = ["--against", "rollout.rounds=lock-step"];
+    let output = seele(folder, &[&common[..], &lock_step, &["--json"]].concat());
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let object: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(object["ratio"].as_f64().unwrap() > 0.0, "{object}");
+    let reports = object["reports"].as_array().unwrap();
+    assert_eq!(reports.len(), 2);
+    for report in reports {
+        assert_eq!(report["rollouts"], 16);
+        // Waiting changes no rollout.
+        assert_eq!(report["tokens"], reports[0]["tokens"]);
+        assert_eq!(report["runs"].as_array().unwrap().len(), 2);
+        let utilisation = report["utilisation"].as_f64().unwrap();
+        assert!(utilisation > 0.0 && utilisation <= 1.0, "{report}");
+    }
+
+    let table = text(
+        &seele(
+            folder,
+            &[&common[..], &["--against", "method=grpo"]].concat(),
+        )
+        .stdout,
+    );
+    assert!(table.contains("method=grpo takes "), "{table}");
+    let alone = text(&seele(folder, &common).stdout);
+    assert!(alone.contains("as it is") && !alone.contains("times as long"));
+
+    let refused = seele(folder, &[&common[..], &["--against", "rounds=2"]].concat());
+    assert_eq!(refused.status.code(), Some(2), "{}", text(&refused.stderr));
+    assert!(text(&refused.stderr).contains("rounds"));
+}

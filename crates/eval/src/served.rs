@@ -123,7 +123,9 @@ impl ServedEvaluation {
             writer, responses, ..
         } = state.unwrap_or_else(|poisoned| poisoned.into_inner());
         match outcome {
-            Outcome::Finished => Ok(Served::Whole(Box::new(self.sheet.finish(writer, responses)?))),
+            Outcome::Finished => Ok(Served::Whole(Box::new(
+                self.sheet.finish(writer, responses)?,
+            ))),
             outcome => Ok(Served::Partial(outcome)),
         }
     }

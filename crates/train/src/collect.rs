@@ -247,7 +247,7 @@ impl<'a> Collection<'a> {
     ) -> Result<(), TrainError> {
         problem.round += 1;
         let round_key = problem.key.with(problem.round as u64);
-        let rounds_left = (self.hints.max_rounds() + 1).saturating_sub(problem.round);
+        let rounds_to_come = self.hints.max_rounds().saturating_sub(problem.round);
         for (fork_index, fork) in plan.forks.iter().enumerate() {
             let is_solution = fork.hint_use == HintUse::OffPolicy
                 && fork.hint_tokens >= problem.encoded.solution_ids.len();
@@ -268,8 +268,9 @@ impl<'a> Collection<'a> {
                         trunk: problem.trunk,
                         fork: problem.encoded.prompt_ids.len() + fork.hint_tokens,
                         key: round_key.with(slot as u64),
-                        // The rounds to come wait for this one.
-                        expected_tokens: length * rounds_left.max(1),
+                        // The rounds to come wait for this one, each for its longest rollout, which as a
+                        // rule has as many tokens as it may.
+                        expected_tokens: rounds_to_come * self.grader.max_new_tokens + length,
                         tag: (index as u64) << 32 | slot as u64,
                     })?;
                 }

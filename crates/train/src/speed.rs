@@ -1,6 +1,7 @@
-//! Speed of decoding, of training and of whole steps, beside what the machine can do at best.
+//! Speed of decoding, of training and of whole steps, beside what the machine can do at best, and of the
+//! sampling phase of recipes beside each other.
 //!
-//! Each measurement makes its own work from token ids (random ones, unless a step is given problems), runs
+//! Each of the first makes its own work from token ids (random ones, unless a step is given problems), runs
 //! it once to fill caches and buffers, then several times for medians, and afterwards measures the
 //! machine's ceilings in the same process: how fast the model's products with weights run by themselves,
 //! and how fast memory is read. The floor of a phase is the time that its operations and bytes take at
@@ -8,11 +9,13 @@
 
 mod ceiling;
 mod decode;
+mod rollout;
 mod step;
 mod train;
 
 pub use ceiling::ProductCeiling;
 pub use decode::decode;
+pub use rollout::{RolloutReport, rollout};
 pub use step::{StepSource, step};
 pub use train::train;
 

@@ -82,6 +82,19 @@ impl Run<'_> {
         })
     }
 
+    /// The sampling phase of a step by itself, and what it took; the hint memory does not hear of it.
+    pub(crate) fn only_sample(&mut self, step: usize) -> Result<StepMetrics, TrainError> {
+        let mut time = StepTimes::default();
+        let sampled = self.sample(step, &mut (), &mut time)?;
+        time.rollout_tail = sampled.engine.tail.as_secs_f64();
+        let target = self.recipe.target_accuracy();
+        Ok(StepMetrics {
+            step,
+            time,
+            ..sampled.metrics(self.hints.max_rounds(), target)
+        })
+    }
+
     /// Rollouts until the step has its groups: one batch of problems, or more where dynamic sampling
     /// drops those whose rollouts all agree.
     fn sample(

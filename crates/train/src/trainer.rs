@@ -67,12 +67,7 @@ pub fn run(
     pool.install(|| {
         observer.phase(0, Phase::Load);
         let reward = recipe.reward.build()?;
-        let mut stop_tokens = materials.config.eos_token_ids.clone();
-        let of_tokenizer = materials.tokenizer.eos_token_id();
-        stop_tokens.extend(of_tokenizer.filter(|token| !stop_tokens.contains(token)));
-        let end_token = of_tokenizer
-            .or(stop_tokens.first().copied())
-            .ok_or(TrainError::NoEndToken)?;
+        let (stop_tokens, end_token) = end_tokens(&materials)?;
         let grader = Grader {
             tokenizer: &materials.tokenizer,
             reward: reward.as_ref(),
@@ -87,6 +82,17 @@ pub fn run(
         };
         Session::begin(place, grader, end_token, resume)?.run(observer, resume)
     })
+}
+
+/// The tokens that end a rollout, and the one that ends a reference solution.
+pub(crate) fn end_tokens(materials: &Materials) -> Result<(Vec<u32>, u32), TrainError> {
+    let mut stop_tokens = materials.config.eos_token_ids.clone();
+    let of_tokenizer = materials.tokenizer.eos_token_id();
+    stop_tokens.extend(of_tokenizer.filter(|token| !stop_tokens.contains(token)));
+    let end_token = of_tokenizer
+        .or(stop_tokens.first().copied())
+        .ok_or(TrainError::NoEndToken)?;
+    Ok((stop_tokens, end_token))
 }
 
 /// What a run is given.

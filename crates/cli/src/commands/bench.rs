@@ -1,5 +1,7 @@
 //! `seele bench`: how fast a model decodes and trains here, and how fast it could.
 
+mod rollouts;
+
 use crate::exit;
 use crate::hub;
 use crate::model_place;
@@ -24,6 +26,8 @@ Examples:
   seele bench decode models/smollm2 --batch 32 --prompt 256 --compute bf16
   seele bench train models/smollm2 --batch 256 --share 32 --prompt 150 --hint 150 --new 100
   seele bench step models/smollm2 --batch 32 --share 8 --new 128 --json
+  seele bench rollout recipes/smollm2-gsm8k.toml --against rollout.rounds=lock-step
+  seele bench rollout recipes/smollm2-gsm8k.toml --against method=grpo
 
 The floor beside a time is what its operations and bytes take at the machine's ceilings: the model's products
 with weights by themselves, with as many rows, and memory read by all threads. Both are measured in the same
@@ -104,6 +108,23 @@ enum What {
         /// Most tokens that go forward and backward together.
         #[arg(long, default_value = "2048")]
         microbatch: NonZeroUsize,
+    },
+    /// The sampling phase of a recipe's first step, and of the same recipe with other settings
+    Rollout {
+        /// The recipe, a TOML file.
+        recipe: PathBuf,
+        /// Override a setting of the recipe; can be given many times.
+        #[arg(long, short, value_name = "KEY=VALUE")]
+        set: Vec<String>,
+        /// A further override of what it is measured against; can be given many times.
+        #[arg(long, value_name = "KEY=VALUE")]
+        against: Vec<String>,
+        /// Runs of each, in turns.
+        #[arg(long, default_value = "5")]
+        runs: NonZeroUsize,
+        /// One JSON object instead of a table.
+        #[arg(long)]
+        json: bool,
     },
 }
 
@@ -254,6 +275,13 @@ pub(crate) fn run(args: &Args, output: &Output) -> anyhow::Result<u8> {
             let report = step(&model, source, &work, measuring);
             ("step", common, work, report)
         }
+        What::Rollout {
+            recipe,
+            set,
+            against,
+            runs,
+            json,
+        } => return rollouts::run(recipe, set, against, runs.get(), *json, output),
     };
     let report =
         measured.with_context(|| format!("cannot measure `{}`", common.model.display()))?;

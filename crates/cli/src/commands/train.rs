@@ -159,7 +159,7 @@ fn resume(args: &Args, path: Option<&Path>, output: &Output) -> anyhow::Result<u
 
 /// A recipe whose files are there. A model that is the newest of several is written into it by its own
 /// name: when the run goes on, there may be a newer one.
-fn load(file: &Path, set: &[String], output: &Output) -> anyhow::Result<Recipe> {
+pub(super) fn load(file: &Path, set: &[String], output: &Output) -> anyhow::Result<Recipe> {
     let mut recipe = Recipe::load(file, set)?;
     recipe.check_files()?;
     locate(&mut recipe, output)?;
