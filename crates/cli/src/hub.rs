@@ -6,6 +6,7 @@ use crate::numbers::{bytes, thousands};
 use crate::output::Output;
 use anyhow::Context;
 use indicatif::{ProgressBar, ProgressStyle};
+use seele_eval::Benchmark;
 use seele_hub::{Fetched, Hub, HubError, HubPath, Kind, Progress, Settings, Watch};
 use seele_policy::config::ModelConfig;
 use std::path::{Path, PathBuf};
@@ -55,6 +56,26 @@ pub(crate) fn fetch(kind: Kind, given: &Path, output: &Output) -> anyhow::Result
 pub(crate) fn local(kind: Kind, given: &Path, output: &Output) -> anyhow::Result<PathBuf> {
     let fetched = fetch(kind, given, output)?;
     Ok(fetched.map_or_else(|| given.to_path_buf(), |fetched| fetched.path))
+}
+
+/// Brings a benchmark's files that are named on the hub to this machine, unless one that is named before them
+/// lies in the data folder.
+///
+/// # Errors
+/// As [`fetch`].
+pub(crate) fn bring_files(
+    benchmark: &mut Benchmark,
+    folder: &Path,
+    output: &Output,
+) -> anyhow::Result<()> {
+    for file in &mut benchmark.files {
+        if folder.join(&*file).is_file() {
+            break;
+        }
+        *file = local(Kind::DataSet, file, output)
+            .with_context(|| format!("benchmark `{}`", benchmark.name))?;
+    }
+    Ok(())
 }
 
 /// Shows transfers: a bar on a terminal, a line now and then elsewhere.

@@ -161,6 +161,37 @@ fn every_command_takes_models_and_problems_of_the_hub() {
     assert!(paths.iter().any(|path| path.contains("model.safetensors")));
 }
 
+#[test]
+fn a_benchmark_s_file_may_lie_on_the_hub() {
+    let place = place();
+    let benchmark = "name = \"own\"\ntitle = \"Own\"\ntemplate = \"bare\"\nmax_new_tokens = 2\nrows = 2\n\
+        files = [\"own.jsonl\", \"hf://owner/rows/test.jsonl\"]\n";
+    fs::write(place.folder.path().join("own.toml"), benchmark).unwrap();
+    let arguments = [
+        "eval",
+        "hf://owner/small",
+        "--suite",
+        "own.toml",
+        "--out",
+        "out",
+        "--json",
+    ];
+    let output = place.seele(&arguments);
+    assert_eq!(output.code, 0, "{}", output.stderr);
+    let fetched = |place: &Place| {
+        let requests = place.hub.requests();
+        requests
+            .iter()
+            .any(|request| request.path.contains("owner/rows"))
+    };
+    assert!(fetched(&place));
+    fs::create_dir(place.folder.path().join("data")).unwrap();
+    fs::write(place.folder.path().join("data/own.jsonl"), ROWS).unwrap();
+    let output = place.seele(&[&arguments[..4], &["--out", "other"]].concat());
+    assert_eq!(output.code, 0, "{}", output.stderr);
+    assert!(!fetched(&place), "it is in the data folder");
+}
+
 const RECIPE: &str = r#"
 method = "grpo"
 steps = 2

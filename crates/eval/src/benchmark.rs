@@ -19,7 +19,8 @@ pub struct Benchmark {
     pub name: String,
     /// Name in tables.
     pub title: String,
-    /// Where its problems may lie under the data folder; the first that exists is read.
+    /// Where its problems may lie under the data folder; the first that exists is read. The commands also
+    /// take `hf://owner/name/file`, which they fetch if none before it is there.
     pub files: Vec<PathBuf>,
     /// Published number of rows; a file with another number is refused.
     #[serde(default)]

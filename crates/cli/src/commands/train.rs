@@ -168,7 +168,7 @@ pub(super) fn load(file: &Path, set: &[String], output: &Output) -> anyhow::Resu
 
 /// Brings what a recipe names on the hub to this machine. It is written into the recipe with its commit.
 pub(super) fn locate(recipe: &mut Recipe, output: &Output) -> anyhow::Result<()> {
-    recipe.locate(|key, wanted, path| {
+    recipe.locate(|key, wanted, path| -> anyhow::Result<_> {
         let kind = match wanted {
             Wanted::Model => Kind::Model,
             Wanted::Problems => Kind::DataSet,
@@ -185,7 +185,13 @@ pub(super) fn locate(recipe: &mut Recipe, output: &Output) -> anyhow::Result<()>
         let found = model_place::find(path, output).with_context(in_recipe)?;
         let name = found.clone();
         Ok((found != *path).then_some(Located { name, path: found }))
-    })
+    })?;
+    if let Some(plan) = &mut recipe.eval.benchmarks {
+        for benchmark in &mut plan.benchmarks {
+            hub::bring_files(benchmark, &plan.data, output).context("`eval.benchmarks`")?;
+        }
+    }
+    Ok(())
 }
 
 /// A run goes on as it began, but for what the user says may differ.

@@ -2,6 +2,7 @@
 
 use super::Args;
 use crate::exit::{self, Unusable};
+use crate::hub;
 use crate::model_place;
 use crate::output::{Output, print};
 use crate::run_folder;
@@ -24,7 +25,7 @@ const DATA_FOLDER: &str = "data";
 /// # Errors
 /// An unusable benchmark, set, model or folder; or a failure while sampling.
 pub(super) fn run(args: &Args, list: &str, model: &Path, output: &Output) -> anyhow::Result<u8> {
-    let chosen = problems(args, list)?;
+    let chosen = problems(args, list, output)?;
     // Everything that can be wrong with the input is found before the weights are read.
     let (path, name) = model_place::find_named(model, output)?;
     let files = ModelFiles::open(&path)?;
@@ -67,13 +68,18 @@ pub(super) fn run(args: &Args, list: &str, model: &Path, output: &Output) -> any
 }
 
 /// The benchmarks with their problems; all that are missing are named together.
-fn problems(args: &Args, list: &str) -> anyhow::Result<Vec<(Benchmark, ProblemSet)>> {
+fn problems(
+    args: &Args,
+    list: &str,
+    output: &Output,
+) -> anyhow::Result<Vec<(Benchmark, ProblemSet)>> {
     let folder = args.data.clone().unwrap_or_else(|| DATA_FOLDER.into());
     let limit = args.limit.map(NonZeroUsize::get);
     let (mut chosen, mut missing) = (Vec::new(), Vec::new());
     for benchmark in Benchmark::select(list).map_err(unusable)? {
-        let benchmark = args.adapted(benchmark)?;
+        let mut benchmark = args.adapted(benchmark)?;
         benchmark.prompt_template().map_err(unusable)?;
+        hub::bring_files(&mut benchmark, &folder, output)?;
         match ProblemSet::load(&benchmark, &folder, limit) {
             Ok(set) => chosen.push((benchmark, set)),
             Err(error @ EvalError::MissingSet { .. }) => missing.push(error.to_string()),
