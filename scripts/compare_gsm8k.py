@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Shows that `seele eval` and `transformers` solve the same GSM8K problems with the same model.
 
-    scripts/compare_gsm8k.py MODEL --data DIR [--limit 200] [--template chat-boxed]
-                             [--extraction fallback] [--max-new-tokens 400] [--batch 8]
+    scripts/compare_gsm8k.py MODEL --data DIR [--limit 200] [--template chat]
+                             [--extraction fallback] [--max-new-tokens 320] [--batch 20]
                              [--seele target/release/seele] [--out runs/compare-gsm8k]
 
 MODEL is a Hugging Face folder that both load (one that `seele` has saved); DIR holds `gsm8k/test.jsonl`.
@@ -35,10 +35,10 @@ def arguments():
     parser.add_argument("model", help="folder of the model")
     parser.add_argument("--data", required=True, help="folder with gsm8k/test.jsonl")
     parser.add_argument("--limit", type=int, default=200)
-    parser.add_argument("--template", default="chat-boxed")
+    parser.add_argument("--template", default="chat")
     parser.add_argument("--extraction", default="fallback")
-    parser.add_argument("--max-new-tokens", type=int, default=400)
-    parser.add_argument("--batch", type=int, default=8, help="prompts that transformers answers at a time")
+    parser.add_argument("--max-new-tokens", type=int, default=320)
+    parser.add_argument("--batch", type=int, default=20, help="prompts that transformers answers at a time")
     parser.add_argument("--seele", default="target/release/seele", help="the binary")
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("runs/compare-gsm8k"))
     return parser.parse_args()
