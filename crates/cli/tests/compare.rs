@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may stop where its set-up fails")]
 
 use assert_cmd::cargo::CommandCargoExt;
+use seele_train::metrics::depends_on_machine;
 use serde_json::{Map, Value};
 use std::fs;
 use std::path::Path;
@@ -90,9 +91,7 @@ impl Place {
     fn metrics(&self, run: &str) -> Vec<Map<String, Value>> {
         let line = |line: &str| {
             let mut map: Map<String, Value> = serde_json::from_str(line).unwrap();
-            // How full the engine was depends on when verdicts came.
-            let by_clock = ["time/", "memory/", "rollout/utilisation"];
-            map.retain(|key, _| !by_clock.iter().any(|start| key.starts_with(start)));
+            map.retain(|key, _| !depends_on_machine(key));
             map
         };
         let log = self.read(&format!("{run}/metrics.jsonl"));

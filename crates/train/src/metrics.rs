@@ -5,7 +5,7 @@ mod log;
 mod memory;
 mod report;
 
-pub use glossary::{GLOSSARY, Glossary};
+pub use glossary::{GLOSSARY, Glossary, depends_on_machine};
 pub use log::{MetricsError, MetricsLog, MetricsRow, read_metrics};
 pub use memory::ResidentMemory;
 pub use report::{EvalChange, Period, RunReport};

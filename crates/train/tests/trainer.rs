@@ -6,7 +6,9 @@
     reason = "a test may stop where its set-up fails"
 )]
 
-use seele_train::metrics::{METRICS_FILE, MetricsRow, SFT_METRICS_FILE, read_metrics};
+use seele_train::metrics::{
+    METRICS_FILE, MetricsRow, SFT_METRICS_FILE, depends_on_machine, read_metrics,
+};
 use seele_train::recipe::Recipe;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
@@ -63,9 +65,7 @@ fn without_times(folder: &Path) -> Vec<serde_json::Map<String, serde_json::Value
     let line = |line: &str| {
         let mut map: serde_json::Map<String, serde_json::Value> =
             serde_json::from_str(line).unwrap();
-        // How full the engine is depends on when verdicts come and on the memory that is free.
-        let by_circumstance = ["time", "memory/", "rollout/utilisation"];
-        map.retain(|key, _| !by_circumstance.iter().any(|part| key.contains(part)));
+        map.retain(|key, _| !depends_on_machine(key));
         map
     };
     text.lines().map(line).collect()

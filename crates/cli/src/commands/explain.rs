@@ -2,7 +2,7 @@
 
 use crate::exit::{self, Unusable};
 use crate::output::print;
-use seele_train::metrics::{GLOSSARY, Glossary};
+use seele_train::metrics::{GLOSSARY, Glossary, depends_on_machine};
 use seele_train::recipe::nearest;
 
 /// Say what the numbers in metrics.jsonl mean and what to expect of them.
@@ -49,6 +49,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<u8> {
         out.push_str(&format!(
             "{key}: {meaning}\n  formula  {formula}\n  unit     {unit}\n  expect   {expect}\n"
         ));
+        if depends_on_machine(key) {
+            out.push_str("  varies   between runs of one recipe, with the clock and the machine\n");
+        }
     }
     print(&out)?;
     Ok(exit::DONE)

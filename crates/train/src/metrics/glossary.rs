@@ -101,6 +101,23 @@ pub const GLOSSARY: &[Glossary] = glossary![
         "falls with sft/loss; a growing gap to it means that the solutions are learned by heart";
 ];
 
+/// How the names of the numbers begin that [`depends_on_machine`] tells from the others.
+const OF_THE_MACHINE: [&str; 6] = [
+    "time/",
+    "sft/time_step",
+    "memory/",
+    // When verdicts come, and how much memory is free, decide which branches run together.
+    "rollout/utilisation",
+    "rollout/prefill_saved",
+    "rollout/repeated",
+];
+
+/// Whether a logged number depends on the clock, the machine's load or its free memory. All others are the same
+/// to the bit in every run of a recipe on one kind of processor, however often it was stopped and gone on with.
+pub fn depends_on_machine(key: &str) -> bool {
+    OF_THE_MACHINE.iter().any(|start| key.starts_with(start))
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::{
@@ -147,5 +164,16 @@ mod tests {
             .map(|key| key.replace("<kind>", "kind"))
             .collect();
         assert_eq!(logged, explained);
+    }
+
+    #[test]
+    fn what_depends_on_the_machine_is_in_the_glossary_and_not_all_of_it() {
+        let keys = || GLOSSARY.iter().map(|entry| entry.key);
+        for start in OF_THE_MACHINE {
+            assert!(keys().any(|key| key.starts_with(start)), "{start}");
+        }
+        assert!(depends_on_machine("time/step") && depends_on_machine("memory/rss_mib"));
+        let of_others = ["rollout/count", "policy/loss", "eval/time/accuracy"];
+        assert!(!of_others.into_iter().any(depends_on_machine));
     }
 }
