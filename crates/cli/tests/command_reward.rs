@@ -4,7 +4,7 @@ use assert_cmd::Command;
 use serde_json::Value;
 use std::fs;
 
-/// Rewards short responses; hangs once and crashes once, whichever process is asked first.
+/// Rewards short responses; hangs once and crashes once during the run, whichever process is asked first.
 const PROGRAM: &str = r#"
 import json, os, sys, time
 
@@ -18,9 +18,11 @@ def first(name):
 for line in sys.stdin:
     request = json.loads(line)
     assert {"id", "problem", "response", "ground_truth"} <= request.keys()
-    if first("hung"):
+    if request["id"] == "before-the-run":
+        pass
+    elif first("hung"):
         time.sleep(3600)
-    if first("crashed"):
+    elif first("crashed"):
         sys.exit(3)
     score = 1.0 if len(request["response"]) < 12 else 0.0
     print(json.dumps({"id": request["id"], "score": score, "detail": "short"}), flush=True)
@@ -84,4 +86,42 @@ fn a_run_outlives_a_reward_program_that_hangs_and_crashes() {
     assert_eq!(total("reward/failures/command_timeouts"), 1, "{metrics}");
     assert_eq!(total("reward/failures/command_crashes"), 1, "{metrics}");
     assert_eq!(total("reward/missing"), 2, "{metrics}");
+}
+
+#[test]
+fn a_reward_that_does_not_answer_is_found_before_the_run() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("r.toml"), RECIPE).unwrap();
+    // The port is free: whoever listened there has gone.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("reward.http.url=http://{}/", listener.local_addr().unwrap());
+    drop(listener);
+    let cases: [(&[&str], &str); 3] = [
+        (
+            &["reward.command.command=[\"no-such-program\"]"],
+            "cannot start `no-such-program`",
+        ),
+        (
+            &["reward.command.command=[\"true\"]"],
+            "`true`: the process ended without a reply",
+        ),
+        (
+            &["reward.kind=http", "reward.command=off", &address],
+            "http://127.0.0.1",
+        ),
+    ];
+    for (settings, expected) in cases {
+        let output = Command::new(env!("CARGO_BIN_EXE_seele"))
+            .current_dir(folder.path())
+            .args(["train", "r.toml", "--out", "run"])
+            .args(settings.iter().flat_map(|set| ["--set", set]))
+            .output()
+            .unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{stderr}");
+        for part in ["[reward]", expected, "not one rollout would have a reward"] {
+            assert!(stderr.contains(part), "{stderr}");
+        }
+        assert!(!folder.path().join("run").exists());
+    }
 }

@@ -1,10 +1,10 @@
-//! Rows whose rollouts no reward can judge, found before they cost a run.
+//! Rows whose rollouts no reward can judge, and rewards that do not answer, found before they cost a run.
 
 use super::problems::EncodedData;
 use crate::evaluate::columns;
 use rayon::prelude::*;
 use seele_data::Place;
-use seele_verify::reward::{Reward, UnusableGold};
+use seele_verify::reward::{Reward, RewardRequest, RewardUnavailable, UnusableGold};
 use std::fmt;
 
 /// Examples that a message shows.
@@ -60,6 +60,29 @@ impl UnusableRows {
             examples: found.into_iter().take(SHOWN).collect(),
         })
     }
+}
+
+/// Asks for the score of the first problem's own solution, and says why there is no reply.
+pub(super) fn check_available(
+    reward: &dyn Reward,
+    data: &EncodedData,
+    max_response_tokens: usize,
+) -> Result<(), RewardUnavailable> {
+    let Some((problem, encoded)) = data.problems.first() else {
+        return Ok(());
+    };
+    let response = problem.solution.as_deref().unwrap_or(&problem.answer);
+    reward.check_available(&RewardRequest {
+        id: "before-the-run",
+        problem: &problem.problem,
+        response,
+        completion: response,
+        ground_truth: &problem.answer,
+        extra: &columns(problem),
+        response_tokens: encoded.solution_ids.len(),
+        max_response_tokens,
+        truncated: false,
+    })
 }
 
 impl fmt::Display for UnusableRows {

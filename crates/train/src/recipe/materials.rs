@@ -1,7 +1,7 @@
 //! Everything a plan names, opened and checked before any weight is read.
 
 use super::cache_memory::CacheMemory;
-use super::golds::UnusableRows;
+use super::golds::{UnusableRows, check_available};
 use super::plan::{DataPlan, ModelSource, Recipe};
 use super::problems::{EncodedData, ProblemsError, Solutions};
 use super::sections::{ModelFamily, NewModel, NewTokenizer};
@@ -20,7 +20,7 @@ use seele_policy::model::{Model, ModelFiles};
 use seele_policy::parameters::Parameters;
 use seele_policy::tokenizer::{Tokenizer, TokenizerError};
 use seele_random::Key;
-use seele_verify::reward::RewardConfigError;
+use seele_verify::reward::{RewardConfigError, RewardUnavailable};
 use std::collections::BTreeSet;
 
 /// Something that a plan names cannot be used.
@@ -41,6 +41,11 @@ pub enum MaterialsError {
     /// The reward cannot judge a single row of a section.
     #[error("{0}\nset [reward] to what these rows are made for")]
     Rows(UnusableRows),
+    /// The program or service that judges does not answer.
+    #[error(
+        "[reward]: {0}\nnot one rollout would have a reward; correct the command or address, or start the service"
+    )]
+    Unavailable(#[from] RewardUnavailable),
     /// A benchmark's problems are not there, or do not fit its protocol or the model.
     #[error("[eval.benchmarks]: {0}")]
     Benchmarks(#[from] EvalError),
@@ -199,6 +204,9 @@ impl Recipe {
             .chain(sections)
             .filter_map(|(section, data)| UnusableRows::find(reward.as_ref(), &section, data))
             .collect();
+        if self.objective.needs_rollouts() {
+            check_available(reward.as_ref(), &train, self.rollout.max_new_tokens)?;
+        }
         let hopeless = |rows: &&UnusableRows| rows.unusable == rows.problems;
         if let Some(rows) = unusable_rows.iter().find(hopeless) {
             return Err(MaterialsError::Rows(rows.clone()));

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::config::CommandConfig;
 use super::failures::{FailureCounters, count};
 use super::wire::{RewardReply, WireRequest};
-use super::{Reward, RewardFailures, RewardRequest, Score};
+use super::{Reward, RewardFailures, RewardRequest, RewardUnavailable, Score};
 
 /// The longest reply line that is read.
 const MAX_REPLY_BYTES: u64 = 1 << 20;
@@ -79,25 +79,18 @@ impl CommandReward {
             .live -= 1;
         self.returned.notify_one();
     }
-}
 
-impl Reward for CommandReward {
-    fn score(&self, request: &RewardRequest<'_>) -> Score {
-        let mut worker = match self.check_out() {
-            Ok(worker) => worker,
-            Err(error) => {
-                count(&self.counters.command_start_failures);
-                return Score::left_out(format!(
-                    "cannot start `{}`: {error}",
-                    self.config.program()
-                ));
-            }
-        };
+    /// A process's score, or why there is none; the process is then gone.
+    fn ask(&self, request: &RewardRequest<'_>) -> Result<Score, String> {
+        let mut worker = self.check_out().map_err(|error| {
+            count(&self.counters.command_start_failures);
+            format!("cannot start `{}`: {error}", self.config.program())
+        })?;
         let problem = match worker.ask(request, &self.config) {
             Ok(line) => match RewardReply::read(&line, request.id, &self.counters) {
                 Ok(score) => {
                     self.check_in(worker);
-                    return score;
+                    return Ok(score);
                 }
                 Err(problem) => {
                     count(&self.counters.command_bad_replies);
@@ -115,7 +108,17 @@ impl Reward for CommandReward {
         };
         drop(worker);
         self.give_up();
-        Score::left_out(format!("`{}`: {problem}", self.config.program()))
+        Err(format!("`{}`: {problem}", self.config.program()))
+    }
+}
+
+impl Reward for CommandReward {
+    fn score(&self, request: &RewardRequest<'_>) -> Score {
+        self.ask(request).unwrap_or_else(Score::left_out)
+    }
+
+    fn check_available(&self, request: &RewardRequest<'_>) -> Result<(), RewardUnavailable> {
+        self.ask(request).map(drop).map_err(RewardUnavailable)
     }
 
     fn failures(&self) -> RewardFailures {

@@ -1,4 +1,4 @@
-//! Whether the rows of a data set can be judged at all.
+//! Whether a run would get rewards at all: what is asked of a reward before it.
 use thiserror::Error;
 
 use crate::compare::GoldError;
@@ -14,3 +14,8 @@ pub enum UnusableGold {
     #[error("{0}")]
     Columns(&'static str),
 }
+
+/// The program or service that judges does not answer.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("{0}")]
+pub struct RewardUnavailable(pub String);

@@ -6,7 +6,7 @@ use ureq::Agent;
 use super::config::HttpConfig;
 use super::failures::{FailureCounters, count};
 use super::wire::{RewardReply, WireRequest};
-use super::{Reward, RewardFailures, RewardRequest, Score};
+use super::{Reward, RewardFailures, RewardRequest, RewardUnavailable, Score};
 
 /// The largest reply body that is read.
 const MAX_REPLY_BYTES: u64 = 1 << 20;
@@ -63,17 +63,26 @@ impl HttpReward {
         });
         error.to_string()
     }
-}
 
-impl Reward for HttpReward {
-    fn score(&self, request: &RewardRequest<'_>) -> Score {
-        let outcome = self.post(request).and_then(|text| {
+    /// The service's score, or why there is none.
+    fn ask(&self, request: &RewardRequest<'_>) -> Result<Score, String> {
+        let reply = self.post(request).and_then(|text| {
             RewardReply::read(&text, request.id, &self.counters).map_err(|problem| {
                 count(&self.counters.http_bad_replies);
                 format!("not a reply: {problem}")
             })
         });
-        outcome.unwrap_or_else(|problem| Score::left_out(format!("`{}`: {problem}", self.url)))
+        reply.map_err(|problem| format!("`{}`: {problem}", self.url))
+    }
+}
+
+impl Reward for HttpReward {
+    fn score(&self, request: &RewardRequest<'_>) -> Score {
+        self.ask(request).unwrap_or_else(Score::left_out)
+    }
+
+    fn check_available(&self, request: &RewardRequest<'_>) -> Result<(), RewardUnavailable> {
+        self.ask(request).map(drop).map_err(RewardUnavailable)
     }
 
     fn failures(&self) -> RewardFailures {

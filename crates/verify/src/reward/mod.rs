@@ -26,7 +26,7 @@ pub use config::{
     RewardKind, ScoredText, TruncatedPolicy,
 };
 pub use failures::RewardFailures;
-pub use gold::UnusableGold;
+pub use gold::{RewardUnavailable, UnusableGold};
 pub use length::overlong_penalty;
 pub use wire::{RewardReply, WireRequest};
 
@@ -100,6 +100,16 @@ pub trait Reward: Send + Sync {
         extra: &serde_json::Map<String, serde_json::Value>,
     ) -> Result<(), UnusableGold> {
         let _ = (ground_truth, extra);
+        Ok(())
+    }
+
+    /// Checks, before a run, that a program or service which judges answers a request; whatever it says of it will
+    /// do. Rewards that are computed here do without.
+    ///
+    /// # Errors
+    /// [`RewardUnavailable`]: why there is no reply.
+    fn check_available(&self, request: &RewardRequest<'_>) -> Result<(), RewardUnavailable> {
+        let _ = request;
         Ok(())
     }
 

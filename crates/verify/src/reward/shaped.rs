@@ -2,7 +2,7 @@
 use super::config::{OverlongConfig, TruncatedPolicy};
 use super::format::FormatReward;
 use super::length::overlong_penalty;
-use super::{Reward, RewardFailures, RewardRequest, Score, UnusableGold};
+use super::{Reward, RewardFailures, RewardRequest, RewardUnavailable, Score, UnusableGold};
 use crate::verdict::Verdict;
 
 /// A reward with the shaping of its configuration. The verdict stays that of the inner reward.
@@ -48,6 +48,10 @@ impl Reward for ShapedReward {
         extra: &serde_json::Map<String, serde_json::Value>,
     ) -> Result<(), UnusableGold> {
         self.inner.check_gold(ground_truth, extra)
+    }
+
+    fn check_available(&self, request: &RewardRequest<'_>) -> Result<(), RewardUnavailable> {
+        self.inner.check_available(request)
     }
 
     fn failures(&self) -> RewardFailures {

@@ -1,5 +1,5 @@
 //! Weighted sums of rewards.
-use super::{Reward, RewardFailures, RewardRequest, Score, UnusableGold};
+use super::{Reward, RewardFailures, RewardRequest, RewardUnavailable, Score, UnusableGold};
 
 /// The weighted sum of the terms' values; the verdict of the first term that gives one.
 ///
@@ -37,6 +37,12 @@ impl Reward for SumReward {
         self.terms
             .iter()
             .try_for_each(|(_, term)| term.check_gold(ground_truth, extra))
+    }
+
+    fn check_available(&self, request: &RewardRequest<'_>) -> Result<(), RewardUnavailable> {
+        self.terms
+            .iter()
+            .try_for_each(|(_, term)| term.check_available(request))
     }
 
     fn failures(&self) -> RewardFailures {
