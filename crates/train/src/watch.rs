@@ -6,6 +6,8 @@ use std::fmt;
 
 /// Steps that a condition must last before it is worth a word; one odd step says nothing.
 const PATIENCE: usize = 3;
+/// Steps that it must have been gone for before it is worth another: what comes and goes is one condition.
+const REST: usize = 20;
 /// Sampler and trainer compute the same policy to well within this, nats.
 const LOGPROB_GAP: f64 = 1e-3;
 /// With factors rounded to bfloat16, sums in another order can round to a neighbour, 1 in 256 away.
@@ -79,7 +81,7 @@ impl fmt::Display for Warning {
     }
 }
 
-/// Looks at every step; says a thing once, and again only after it had gone away.
+/// Looks at every step; says a thing once, and again only after it had gone away for a while.
 #[derive(Debug)]
 pub struct Watch {
     largest_gap: f64,
@@ -91,17 +93,29 @@ pub struct Watch {
     right: Sign,
 }
 
-/// How long a condition has lasted.
+/// How long a condition has lasted, or been gone.
 #[derive(Debug, Default)]
 struct Sign {
     steps: usize,
+    /// Steps without it since it was said; `None` before that.
+    gone: Option<usize>,
 }
 
 impl Sign {
-    /// Whether the condition has just lasted for `patience` steps.
+    /// Whether the condition has just lasted for `patience` steps and is news.
     fn fires(&mut self, holds: bool, patience: usize) -> bool {
-        self.steps = if holds { self.steps + 1 } else { 0 };
-        self.steps == patience
+        if !holds {
+            self.steps = 0;
+            self.gone = self.gone.map(|gone| gone + 1);
+            return false;
+        }
+        self.steps += 1;
+        let is_news = self.gone.is_none_or(|gone| gone >= REST);
+        if self.steps < patience {
+            return false;
+        }
+        self.gone = Some(0);
+        self.steps == patience && is_news
     }
 }
 
@@ -194,13 +208,19 @@ mod tests {
     }
 
     #[test]
-    fn what_lasts_is_said_once_and_again_after_it_had_gone() {
+    fn what_lasts_is_said_once_and_again_after_it_had_gone_for_a_while() {
         let mut watch = Watch::new(Compute::F32);
         let mut said = |accuracy| watch.look(&step(accuracy, 1.0));
         assert!(said(0.0).is_empty() && said(0.0).is_empty());
         assert_eq!(said(0.0), [Warning::AlwaysWrong]);
         assert!(said(0.0).is_empty());
-        assert!(said(0.5).is_empty() && said(0.0).is_empty() && said(0.0).is_empty());
+        // What comes and goes is not said each time.
+        for _ in 0..50 {
+            assert!(said(0.5).is_empty());
+            assert!((0..4).all(|_| said(0.0).is_empty()));
+        }
+        assert!((0..REST).all(|_| said(0.5).is_empty()));
+        assert!(said(0.0).is_empty() && said(0.0).is_empty());
         assert_eq!(said(0.0), [Warning::AlwaysWrong]);
     }
 
