@@ -22,7 +22,8 @@ use output::Output;
 use std::process::ExitCode;
 
 /// Training frees and takes the same large buffers over and over; this allocator keeps them, where the
-/// system's gives them back and pays for every page again.
+/// system's gives them back and pays for every page again. Its feature `no_thp` keeps it from asking for huge
+/// pages everywhere, which made the memory of small models jump by MiB; large buffers ask for themselves.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

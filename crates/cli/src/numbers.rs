@@ -15,11 +15,13 @@ pub(crate) fn thousands(number: u64) -> String {
     out
 }
 
-/// A duration in its largest fitting units: `0.4 s`, `42 s`, `3 min 05 s`, `2 h 07 min`.
+/// A duration in its largest fitting units: `3 ms`, `0.4 s`, `42 s`, `3 min 05 s`, `2 h 07 min`.
 pub(crate) fn duration(duration: Duration) -> String {
     let seconds = duration.as_secs_f64();
     let whole = seconds.round() as u64;
-    if seconds < 9.95 {
+    if seconds < 0.0995 {
+        format!("{:.0} ms", (1e3 * seconds).ceil())
+    } else if seconds < 9.95 {
         format!("{seconds:.1} s")
     } else if whole < 60 {
         format!("{whole} s")
@@ -64,11 +66,16 @@ mod tests {
             [0, 999, 1000, 1_234_567].map(thousands),
             ["0", "999", "1,000", "1,234,567"]
         );
-        let durations = [0.04, 9.9, 9.96, 59.4, 59.6, 185.0, 3599.6, 7620.0];
+        let durations = [
+            0.0, 0.0002, 0.04, 0.0996, 9.9, 9.96, 59.4, 59.6, 185.0, 3599.6, 7620.0,
+        ];
         assert_eq!(
             durations.map(|seconds| duration(Duration::from_secs_f64(seconds))),
             [
-                "0.0 s",
+                "0 ms",
+                "1 ms",
+                "40 ms",
+                "0.1 s",
                 "9.9 s",
                 "10 s",
                 "59 s",

@@ -5,6 +5,7 @@
 mod support;
 
 use assert_cmd::cargo::CommandCargoExt;
+use seele_train::metrics::depends_on_machine;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -104,9 +105,7 @@ impl Place {
 
 fn without_times(line: &str) -> String {
     let mut map: serde_json::Map<String, serde_json::Value> = serde_json::from_str(line).unwrap();
-    // How full the engine is depends on when verdicts come and on the memory that is free.
-    let by_circumstance = ["time", "memory/", "rollout/utilisation"];
-    map.retain(|key, _| !by_circumstance.iter().any(|part| key.contains(part)));
+    map.retain(|key, _| !depends_on_machine(key));
     serde_json::Value::Object(map).to_string()
 }
 
@@ -435,27 +434,32 @@ fn a_full_disk_stops_the_run_with_a_message_and_loses_nothing() {
     fill_and_go_on(180, &keep_one, "are intact");
 }
 
-/// `SEELE_STEPS` sets the number of steps, 20,000 for the whole check.
+/// `SEELE_STEPS` sets the number of steps, 20,000 for the whole check. Live bytes are counted by the tests of
+/// `seele-train`; this is what a person sees of the process.
 #[test]
-#[ignore = "20,000 steps, seconds to minutes: cargo test --release -p seele --test resume -- --ignored memory"]
-fn memory_does_not_grow_with_the_steps() {
+#[ignore = "20,000 steps, minutes: cargo test --release -p seele --test resume -- --ignored memory"]
+fn resident_memory_is_flat_within_two_percent() {
     let steps: usize = std::env::var("SEELE_STEPS").map_or(20_000, |text| text.parse().unwrap());
     let place = Place::new();
     let settings = [
-        format!("steps={steps}"),
-        format!("save.every_steps={}", steps / 20),
-        format!("eval.every_steps={}", steps / 20),
-        "sft=off".into(),
-        "rollout.problems_per_step=2".into(),
+        &format!("steps={steps}"),
+        &format!("save.every_steps={}", steps / 20),
+        &format!("eval.every_steps={}", steps / 20),
+        "sft=off",
+        "model.new.hidden_size=128",
+        "model.new.layers=3",
+        "model.new.intermediate_size=512",
+        "rollout.problems_per_step=1",
+        "rollout.max_new_tokens=4",
+        "overlong.buffer=4",
+        // The policy stays what it is, so that rollouts do not grow and shrink and the work buffers with them.
+        "learning_rate.peak=1e-9",
     ];
     let output = Command::cargo_bin("seele")
         .unwrap()
         .current_dir(place.path())
         .args(["train", "long.toml", "--out", "run"])
-        .args(settings.iter().flat_map(|set| ["--set", set.as_str()]))
-        // What is resident is then what is held: else the allocator keeps a MiB or two of what checkpoints
-        // and evaluations gave back, now and then, which is much of so small a process.
-        .env("MIMALLOC_PURGE_DELAY", "0")
+        .args(settings.iter().flat_map(|set| ["--set", set]))
         .output()
         .unwrap();
     assert!(output.status.success());
@@ -468,21 +472,18 @@ fn memory_does_not_grow_with_the_steps() {
         })
         .collect();
     assert_eq!(resident.len(), steps);
-    // A tenth is for warming up. Checkpoints and evaluations come and go on top, so of each third of the
-    // rest it is the lower quartile that says what stays.
+    // A tenth is for warming up. Checkpoints and evaluations come and go on top, so of each ninth of the rest
+    // it is the median that says what stays.
     let held: Vec<f64> = resident[steps / 10..]
-        .chunks(3 * steps / 10)
+        .chunks(steps / 10)
         .map(|stretch| {
             let mut stretch = stretch.to_vec();
             stretch.sort_by(f64::total_cmp);
-            stretch[stretch.len() / 4]
+            stretch[stretch.len() / 2]
         })
         .collect();
-    eprintln!("MiB held in each third of {steps} steps after a tenth: {held:.2?}");
+    eprintln!("MiB held in each tenth of {steps} steps after the first: {held:.2?}");
     let least = held.iter().copied().fold(f64::MAX, f64::min);
     let most = held.iter().copied().fold(0.0, f64::max);
-    // The allocator moves by up to three MiB, up and down, so this cannot tell a bound of 2 % of so small a
-    // process. Between the middles of first and last third lie 0.6 of all steps: of 20,000, a leak of 700
-    // bytes a step adds eight MiB.
-    assert!(most <= least + 8.0, "{least:.2} to {most:.2} MiB");
+    assert!(most <= 1.02 * least, "{least:.2} to {most:.2} MiB");
 }

@@ -9,12 +9,14 @@
 //! * [`head`]: log-probs and entropies of given tokens straight from hidden states, in chunks;
 //! * [`training`]: the whole pass over a micro-batch;
 //! * [`decoding`]: one token a branch; [`cache`]: the keys and values behind it;
+//! * [`footprint`]: the memory that a decoder and its passes hold;
 //! * [`products`]: the products with weights alone, to measure passes against;
 //! * [`options`]: number type of products, and what the backward pass rebuilds.
 
 pub mod block;
 pub mod cache;
 pub mod decoding;
+pub mod footprint;
 pub mod head;
 pub mod options;
 pub mod products;

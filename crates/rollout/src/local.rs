@@ -3,6 +3,8 @@
 mod branch;
 mod memory;
 
+pub use memory::EngineLoad;
+
 use crate::engine::{Alternative, BranchRequest, FinishedBranch, RolloutEngine, TrunkId};
 use crate::sampling::{Draw, Sampler, Sampling};
 use crate::{RolloutError, RolloutStatistics};

@@ -140,8 +140,7 @@ impl<'a> Session<'a> {
         if self.supervise(observer)? || self.train(observer, resume)? {
             return self.stopped(observer);
         }
-        self.save(observer)?;
-        self.writer.finish()?;
+        self.save_now(observer)?;
         let Self { place, run, .. } = &self;
         let card = model_card(place.recipe, &self.state, self.last.as_ref(), place.steps());
         let model = place.folder.join(MODEL);
@@ -263,11 +262,12 @@ impl<'a> Session<'a> {
         }
         self.log.append(&metrics)?;
         self.state.step = step;
-        let held_out = metrics
-            .eval
-            .iter()
-            .map(|set| (set.name.clone(), set.accuracy));
-        self.state.held_out = held_out.collect();
+        if !metrics.eval.is_empty() {
+            let accuracies = metrics.eval.iter();
+            let accuracies = accuracies.map(|set| (set.name.clone(), set.accuracy));
+            self.state.held_out = accuracies.collect();
+            self.state.held_out_step = Some(step);
+        }
         self.state.updates = self.run.updates;
         self.state.skipped_in_a_row = self.run.skipped_in_a_row;
         self.state.sampler = self.run.sampler.position();
@@ -358,6 +358,7 @@ fn is_over(state: &TrainerState, recipe: &Recipe, steps: usize) -> bool {
             .get(name)
             .is_some_and(|accuracy| accuracy >= goal)
     };
-    let at_goal = !goals.is_empty() && goals.iter().all(reached);
+    let evaluated = state.held_out_step.is_none_or(|step| step == state.step);
+    let at_goal = evaluated && !goals.is_empty() && goals.iter().all(reached);
     state.stage == Stage::Training && (state.step >= steps || at_goal)
 }

@@ -10,7 +10,7 @@ use seele_hub::Kind;
 use seele_train::checkpoint::{self, Checkpoint};
 use seele_train::metrics::{EvalChange, METRICS_FILE, MetricsRow, RunReport, read_metrics};
 use seele_train::recipe::{
-    Budget, Difference, Located, Materials, Pace, Recipe, Wanted, free_disk, free_memory,
+    Budget, Difference, Located, Materials, Pace, Recipe, StepTime, Wanted, free_disk, free_memory,
 };
 use seele_train::trainer::{self, MODEL, Outcome};
 use std::fs;
@@ -236,7 +236,7 @@ pub(super) fn check_machine(budget: &Budget, needed: u64, folder: &Path) -> anyh
         ))
         .into());
     }
-    let memory = budget.memory.total();
+    let memory = budget.memory.additional();
     if let Some(free) = free_memory().filter(|free| *free < memory) {
         tracing::warn!(
             "the run may need {} of memory, {} are free; if it runs out, lower `rollout.max_active_branches` or `update.tokens_per_microbatch`, or set `save.beside_training = false`",
@@ -251,9 +251,17 @@ pub(super) fn check_machine(budget: &Budget, needed: u64, folder: &Path) -> anyh
 fn expect(recipe: &Recipe, materials: &Materials, budget: &Budget) {
     let memory = bytes(budget.memory.total());
     match Pace::estimate(recipe, &materials.config, budget) {
-        Some(pace) => tracing::info!(
-            "about {memory} of memory and up to {} a step, by estimate",
-            duration(pace.step())
+        Some(Pace {
+            likely: Some(likely),
+            most,
+        }) => tracing::info!(
+            "about {memory} of memory; {} a step with rollouts as long as the solutions, at most {}, by estimate",
+            duration(likely.total()),
+            duration(most.total())
+        ),
+        Some(Pace { likely: None, most }) => tracing::info!(
+            "about {memory} of memory and at most {} a step, by estimate",
+            duration(most.total())
         ),
         None => tracing::info!("about {memory} of memory, by estimate"),
     }
@@ -443,8 +451,9 @@ fn arithmetic(
     lines.push((
         "memory",
         format!(
-            "about {}: weights {}, gradients {}, moments {}, packed weights {}, reference {}, snapshot of a checkpoint {}, key-value cache {}, activations {}",
+            "about {}: program, tokenizer and problems {}, weights {}, gradients {}, moments {}, packed weights {}, reference {}, snapshot of a checkpoint {}, key-value cache {}, activations {}, rollouts {}",
             bytes(memory.total()),
+            bytes(memory.process),
             bytes(memory.weights),
             bytes(memory.gradients),
             bytes(memory.moments),
@@ -453,16 +462,26 @@ fn arithmetic(
             bytes(memory.snapshot),
             bytes(memory.key_value_cache),
             bytes(memory.activations),
+            bytes(memory.rollouts),
         ),
     ));
-    if let Some(pace) = Pace::estimate(recipe, &materials.config, budget) {
+    if let Some(Pace { likely, most }) = Pace::estimate(recipe, &materials.config, budget) {
+        let parts = |time: StepTime| {
+            format!(
+                "{} (sampling {}, update {})",
+                duration(time.total()),
+                duration(time.rollout),
+                duration(time.update)
+            )
+        };
+        let likely =
+            likely.map(|time| format!("{} with rollouts as long as the solutions, ", parts(time)));
         lines.push((
             "time a step",
             format!(
-                "up to {}, estimated from matrix products on this machine: sampling {}, update {}; verification and evaluation not counted",
-                duration(pace.step()),
-                duration(pace.rollout),
-                duration(pace.update)
+                "{}at most {}; estimated from matrix products on this machine, without verification and evaluation",
+                likely.unwrap_or_default(),
+                parts(most)
             ),
         ));
     }

@@ -37,14 +37,6 @@ fn product(x: &[f32], linear: &Linear) -> Buffer {
 }
 
 impl Decoder {
-    /// Bytes of a [`Tape`] of `rows` rows.
-    pub(crate) fn tape_bytes(&self, rows: usize) -> usize {
-        let (heads, config) = (self.heads(), &self.config);
-        let raw = if config.qk_norm { heads.row_width() } else { 0 };
-        let widths = 2 * config.hidden_size + heads.row_width() + raw + heads.query_width();
-        rows * (widths + 2 * config.intermediate_size) * size_of::<f32>()
-    }
-
     /// q, k and v of a block's input (`[rows, hidden_size]`): normed, projected, biased, head-normed,
     /// rotated to their positions. Also q and k before the head norm.
     pub(crate) fn project(

@@ -1,6 +1,7 @@
 //! The whole pass over a micro-batch of groups: scores of every predicted token, and gradients.
 
 use super::block::Tape;
+use super::footprint::tape_bytes;
 use super::tree::{Rows, TreeGroup};
 use super::{Decoder, in_pool};
 use crate::kernels::buffers::{self, Buffer};
@@ -86,7 +87,7 @@ impl Decoder {
     fn forward(&self, groups: &[TreeGroup<'_>], temperature: f32) -> Forward {
         let rows = Rows::of(groups);
         let blocks = self.weights.blocks.len();
-        let bytes = self.tape_bytes(rows.tokens.len());
+        let bytes = tape_bytes(&self.config, rows.tokens.len());
         // The last blocks keep, because their intermediates are freed first.
         let first_kept = blocks - self.options.recompute.kept(blocks, bytes);
         let mut kept = Vec::with_capacity(blocks);

@@ -174,11 +174,20 @@ pub(crate) fn take(words: usize) -> Aligned {
     if words == 0 {
         return Aligned::default();
     }
+    let mut pool = pool();
     // The smallest that fits without wasting more than half of it.
-    let found = pool()
-        .range_mut(words..=2 * words + 4096)
-        .find_map(|(_, resting)| resting.pop());
-    found.map_or_else(|| Aligned::zeroed(words), |(memory, _)| memory)
+    let mut fitting = pool.range_mut(words..=2 * words + 4096);
+    if let Some((memory, _)) = fitting.find_map(|(_, resting)| resting.pop()) {
+        return memory;
+    }
+    // One that is a little too small gives way to its successor: else micro-batches that grow from step to step
+    // would leave generations of buffers behind.
+    let mut outgrown = pool.range_mut(words / 2..words).rev();
+    let outgrown = outgrown.find_map(|(_, resting)| resting.pop());
+    // Freed before the next one is taken, and not under the lock.
+    drop(pool);
+    drop(outgrown);
+    Aligned::zeroed(words)
 }
 
 /// Returns memory to the pool.
@@ -217,5 +226,16 @@ mod tests {
         assert_eq!(second.as_ptr(), address);
         assert_eq!(second.len(), len - 5);
         assert_eq!(address as usize % 64, 0);
+    }
+
+    #[test]
+    fn buffers_that_grow_leave_none_behind() {
+        // Sizes no other test asks for.
+        for len in (9_000_000..9_004_000).step_by(1000) {
+            drop(Buffer::take(len));
+        }
+        let resting = pool();
+        let near = resting.range(8_900_000..9_100_000);
+        assert_eq!(near.map(|(_, resting)| resting.len()).sum::<usize>(), 1);
     }
 }

@@ -1,14 +1,46 @@
 //! Which branches and trunks may hold pages of keys and values.
 
 use super::branch::Branch;
-use super::{LocalEngine, TrunkId};
+use super::{LOGIT_ROWS, LocalEngine, TrunkId};
 use crate::RolloutError;
-use seele_policy::decoder::TrunkCache;
-use seele_policy::decoder::cache::PAGE_TOKENS;
+use seele_policy::config::ModelConfig;
+use seele_policy::decoder::cache::{PAGE_TOKENS, page_bytes};
+use seele_policy::decoder::{Compute, TrunkCache};
 use std::collections::BTreeMap;
 
 fn pages(tokens: usize) -> usize {
     tokens.div_ceil(PAGE_TOKENS)
+}
+
+/// What an engine has to hold at a time, at most.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct EngineLoad {
+    /// Trunks.
+    pub trunks: usize,
+    /// Tokens of each.
+    pub trunk_tokens: usize,
+    /// Branches that run.
+    pub branches: usize,
+    /// Tokens that each may draw.
+    pub new_tokens: usize,
+}
+
+impl EngineLoad {
+    /// Bytes of the pages of keys and values, before any bound by
+    /// [`LocalEngine::with_cache_memory`].
+    pub fn cache_bytes(&self, config: &ModelConfig, compute: Compute) -> usize {
+        let trunks = self.trunks * pages(self.trunk_tokens);
+        // The last token is never an input.
+        let branches = self.branches * pages(self.new_tokens.saturating_sub(1)).max(1);
+        (trunks + branches) * page_bytes(config, compute)
+    }
+
+    /// Bytes of the hidden states that trunks keep, and of the logits that exist at a time.
+    pub fn state_bytes(&self, config: &ModelConfig) -> usize {
+        let hidden = (self.trunks * self.trunk_tokens + self.branches) * config.hidden_size;
+        let logits = self.branches.min(LOGIT_ROWS) * config.vocab_size;
+        (hidden + logits) * size_of::<f32>()
+    }
 }
 
 /// Pages that the admitted branches and their trunks are expected to hold.

@@ -47,26 +47,29 @@ pub(crate) fn model_card(
             data_text(recipe, &set.data)
         );
     }
+    let _ = writeln!(card, "\n## Results\n");
+    let last = last.filter(|last| last.rollouts > 0);
+    if last.is_none() && state.held_out.is_empty() {
+        let _ = writeln!(card, "None measured yet.");
+    } else {
+        let _ = writeln!(card, "| measure | step | value |\n| --- | --- | --- |");
+    }
+    let mut row = |name: &str, step: usize, value: f64| {
+        let _ = writeln!(card, "| {name} | {step} | {value:.4} |");
+    };
     if let Some(last) = last {
-        let _ = writeln!(card, "\n## Results of step {}\n", last.step);
-        let _ = writeln!(card, "| measure | value |\n| --- | --- |");
-        let mut row = |name: &str, value: f64| {
-            let _ = writeln!(card, "| {name} | {value:.4} |");
-        };
-        if last.rollouts > 0 {
-            row("mean reward", last.reward_mean);
-            row("mean hint rate", last.hint_rate_mean);
-        }
-        for result in &last.eval {
-            row(
-                &format!("accuracy without hints on `{}`", result.name),
-                result.accuracy,
-            );
-        }
+        row("mean reward of the rollouts", last.step, last.reward_mean);
+        row("mean hint rate", last.step, last.hint_rate_mean);
+    }
+    for (name, accuracy) in &state.held_out {
+        let step = state.held_out_step.unwrap_or(state.step);
+        let name = format!("accuracy without hints on `{name}`");
+        row(&name, step, *accuracy);
     }
     let _ = writeln!(
         card,
-        "\nThe whole recipe is in `trainer/recipe.toml` of the checkpoint and in `recipe.toml` of the run."
+        "\n## Recipe\n\nEvery setting; of paths the last part.\n\n```toml\n{}```",
+        recipe.to_portable_toml()
     );
     card
 }

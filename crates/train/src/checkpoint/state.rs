@@ -21,9 +21,13 @@ pub struct TrainerState {
     pub optimizer_steps: u64,
     /// Where the order of problems stands.
     pub sampler: SamplerPosition,
-    /// Accuracy of every held-out set after `step`; empty where that step has no evaluation.
+    /// Accuracy of every held-out set at the last evaluation; empty before the first one.
     #[serde(default)]
     pub held_out: BTreeMap<String, f64>,
+    /// The step after which that was; absent in older checkpoints, which forget at `step` what was not
+    /// measured after it.
+    #[serde(default)]
+    pub held_out_step: Option<usize>,
     /// Best value so far of the metric that retention looks at.
     pub best: Option<Best>,
     /// Length of `metrics.jsonl`.

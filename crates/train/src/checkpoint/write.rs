@@ -12,6 +12,7 @@ use seele_policy::huggingface::{self, ModelParts, SaveOptions, WeightType};
 use seele_policy::parameters::Parameters;
 use seele_policy::tokenizer::Tokenizer;
 use serde::Serialize;
+use std::borrow::Cow;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -28,19 +29,31 @@ pub(crate) struct Identity {
     pub(crate) recipe: String,
 }
 
-/// A run at one moment, apart from the run itself.
+/// A run at one moment: what it holds itself, or a copy.
 #[derive(Debug)]
-pub(crate) struct Snapshot {
+pub(crate) struct Snapshot<'a> {
     pub(crate) state: TrainerState,
-    pub(crate) parameters: Parameters,
-    pub(crate) optimizer: AdamW,
-    pub(crate) hint_memory: Memory,
+    pub(crate) parameters: Cow<'a, Parameters>,
+    pub(crate) optimizer: Cow<'a, AdamW>,
+    pub(crate) hint_memory: Cow<'a, Memory>,
     /// File with the weights of the reference policy, where the run made it.
     pub(crate) reference: Option<PathBuf>,
     pub(crate) card: String,
 }
 
-impl Snapshot {
+impl Snapshot<'_> {
+    /// A copy of everything, so that the run may go on.
+    pub(crate) fn copied(self) -> Snapshot<'static> {
+        Snapshot {
+            parameters: Cow::Owned(self.parameters.into_owned()),
+            optimizer: Cow::Owned(self.optimizer.into_owned()),
+            hint_memory: Cow::Owned(self.hint_memory.into_owned()),
+            state: self.state,
+            reference: self.reference,
+            card: self.card,
+        }
+    }
+
     /// Writes `checkpoints/<name>/` and returns it. One of the same name gives way.
     pub(crate) fn write(
         &self,
@@ -68,7 +81,7 @@ impl Snapshot {
         if let Some(reference) = &self.reference {
             link_or_copy(reference, &draft.path(REFERENCE))?;
         }
-        write_json(&draft.path(HINT_MEMORY), &self.hint_memory)?;
+        write_json(&draft.path(HINT_MEMORY), self.hint_memory.as_ref())?;
         write_json(&draft.path(STATE), &self.state)?;
         write_file(&draft.path(RECIPE), identity.recipe.as_bytes())?;
         let manifest = Manifest::of(&draft.folder)?;

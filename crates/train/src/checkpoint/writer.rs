@@ -1,4 +1,5 @@
-//! Checkpoints beside training: a snapshot in memory, written while the run goes on.
+//! Checkpoints beside training: a snapshot in memory, written while the run goes on; or while it waits, and then
+//! without a copy of it.
 
 use super::{CheckpointError, Identity, Snapshot, retention};
 use crate::recipe::SaveConfig;
@@ -32,31 +33,40 @@ impl CheckpointWriter {
         &self.checkpoints
     }
 
-    /// Waits for the checkpoint before, then takes the snapshot that `take` makes and writes it, beside
-    /// training unless the settings say otherwise.
+    /// Waits for the checkpoint before, then writes a copy of `snapshot` beside training; where the settings want
+    /// no copy, as [`Self::write_now`].
     ///
     /// # Errors
-    /// Of this checkpoint where it is written at once, and of the one before.
-    pub(crate) fn write(&mut self, take: impl FnOnce() -> Snapshot) -> Result<(), CheckpointError> {
-        // Before the snapshot is taken, so that there are never two.
-        self.finish()?;
-        let snapshot = take();
-        let (checkpoints, identity) = (self.checkpoints.clone(), Arc::clone(&self.identity));
-        let settings = self.settings.clone();
-        let work = move || {
-            let folder = snapshot.write(&checkpoints, &identity)?;
-            let best = snapshot.state.best.map(|best| best.step);
-            retention::prune(&checkpoints, &settings, best)?;
-            Ok(folder)
-        };
-        if self.settings.beside_training {
-            let thread = thread::Builder::new().name("checkpoint".into());
-            let running = thread.spawn(work);
-            let failed = |source| super::write::failed(&self.checkpoints, source);
-            self.running = Some(running.map_err(failed)?);
-        } else {
-            self.last = Some(work()?);
+    /// Of the checkpoint before, and of this one where it is written at once.
+    pub(crate) fn write(&mut self, snapshot: Snapshot<'_>) -> Result<(), CheckpointError> {
+        if !self.settings.beside_training {
+            return self.write_now(snapshot);
         }
+        // Before the copy is made, so that there are never two.
+        self.finish()?;
+        let copy = snapshot.copied();
+        let (checkpoints, settings) = (self.checkpoints.clone(), self.settings.clone());
+        let identity = Arc::clone(&self.identity);
+        let work = move || write_and_prune(&copy, &checkpoints, &identity, &settings);
+        let thread = thread::Builder::new().name("checkpoint".into());
+        let failed = |source| super::write::failed(&self.checkpoints, source);
+        self.running = Some(thread.spawn(work).map_err(failed)?);
+        Ok(())
+    }
+
+    /// Waits for the checkpoint before, then writes `snapshot` before this returns.
+    ///
+    /// # Errors
+    /// Of the checkpoint before, and of this one.
+    pub(crate) fn write_now(&mut self, snapshot: Snapshot<'_>) -> Result<(), CheckpointError> {
+        self.finish()?;
+        let Self {
+            checkpoints,
+            identity,
+            settings,
+            ..
+        } = self;
+        self.last = Some(write_and_prune(&snapshot, checkpoints, identity, settings)?);
         Ok(())
     }
 
@@ -78,6 +88,18 @@ impl CheckpointWriter {
         }
         Ok(self.last.as_deref())
     }
+}
+
+fn write_and_prune(
+    snapshot: &Snapshot<'_>,
+    checkpoints: &Path,
+    identity: &Identity,
+    settings: &SaveConfig,
+) -> Result<PathBuf, CheckpointError> {
+    let folder = snapshot.write(checkpoints, identity)?;
+    let best = snapshot.state.best.map(|best| best.step);
+    retention::prune(checkpoints, settings, best)?;
+    Ok(folder)
 }
 
 impl Drop for CheckpointWriter {

@@ -55,6 +55,7 @@ mod length;
 mod locate;
 mod machine;
 mod materials;
+mod memory;
 mod node;
 mod pace;
 mod parse;
@@ -67,7 +68,7 @@ mod text;
 mod write;
 mod written;
 
-pub use budget::{Budget, Disk, Memory, activation_bytes};
+pub use budget::{Budget, Disk};
 pub use cache_memory::CacheMemory;
 pub use differences::Difference;
 pub use error::{RecipeError, nearest};
@@ -76,8 +77,9 @@ pub use length::Length;
 pub use locate::{Located, Wanted};
 pub use machine::{free_disk, free_memory};
 pub use materials::{Materials, MaterialsError};
+pub use memory::Memory;
 pub use node::Origin;
-pub use pace::Pace;
+pub use pace::{Pace, StepTime};
 pub use plan::{
     BenchmarksPlan, DataPlan, EvalPlan, EvalSetPlan, ModelPlan, ModelSource, ProblemSource, Recipe,
     RolloutPlan, SftPlan, UpdatePlan,

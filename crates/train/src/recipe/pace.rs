@@ -15,15 +15,31 @@ const MOST_PRODUCTS: usize = 1 << 29;
 /// Columns of the factor that is measured, at most: more are not faster.
 const MOST_COLUMNS: usize = 2048;
 
-/// Time of a training step, estimated: the multiplications that it needs at most, in the time that this
-/// machine took for products of the model's size just now. Verification, evaluation and checkpoints come
-/// on top; rollouts that end early and whatever else the machine does take it away or add to it.
+/// Time of a training step, estimated: the multiplications that it needs, in the time that this machine took for
+/// products of the model's size just now. Verification, evaluation and checkpoints come on top; whatever else
+/// the machine does takes some of it away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pace {
+    /// With rollouts as long as the reference solutions; `None` where there are no solutions.
+    pub likely: Option<StepTime>,
+    /// With rollouts that are never cut short and problems all as long as the longest.
+    pub most: StepTime,
+}
+
+/// Where the time of a step goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StepTime {
     /// Sampling: prompts and solutions once, then token by token.
     pub rollout: Duration,
     /// Going forward and backward, the reference policy included.
     pub update: Duration,
+}
+
+impl StepTime {
+    /// Both together.
+    pub fn total(&self) -> Duration {
+        self.rollout.saturating_add(self.update)
+    }
 }
 
 impl Pace {
@@ -35,44 +51,74 @@ impl Pace {
             .build()
             .ok()?;
         let rate = |rows: u64| pool.install(|| seconds_of_product(config, recipe, rows as usize));
-        let rollout = &recipe.rollout;
-        let decoded_rows = budget
-            .rollouts_per_step
-            .min(rollout.max_active_branches as u64);
+        let at_a_time = recipe.rollout.max_active_branches as u64;
         let trained = budget.trained_tokens_per_step;
-        let trained_rows = trained.min(recipe.update.tokens_per_microbatch as u64);
-        let (decoding, training) = (rate(decoded_rows), rate(trained_rows));
-
-        let trunk = (budget.longest_prompt + budget.longest_solution) as u64;
-        let work = Work::of(config);
-        let trunks = rollout.problems_per_step as u64 * trunk;
-        let response = rollout.max_new_tokens as u64;
-        let sampling = match budget.generated_tokens_per_step {
-            0 => 0.0,
-            tokens => {
-                decoding * work.forward(tokens, trunk + response / 2)
-                    + training * work.forward(trunks, trunk / 2)
-            }
+        let speed = Speed {
+            recipe,
+            work: Work::of(config),
+            decoding: rate(budget.rollouts_per_step.min(at_a_time)),
+            training: rate(trained.min(recipe.update.tokens_per_microbatch as u64)),
+            again: recomputes(recipe, config, trained as usize, free_memory()),
+            rollouts: budget.rollouts_per_step,
         };
-
-        // Backward takes two products for each of forward; what was not kept goes forward again.
-        let again = recomputes(recipe, config, trained as usize, free_memory());
-        let passes = 3.0 + if again { 1.0 } else { 0.0 };
-        let reference = match recipe.objective.needs_reference() {
-            true => 1.0 / recipe.update.passes as f64,
-            false => 0.0,
-        };
-        let update =
-            training * work.forward(trained, (trunk + response) / 2) * (passes + reference);
+        let longest = recipe.rollout.max_new_tokens as f64;
+        let likely = budget.mean_solution.and_then(|solution| {
+            // With the end token.
+            let response = longest.min(solution + 1.0);
+            speed.step(budget.mean_prompt + solution, response)
+        });
+        let trunk = (budget.longest_prompt + budget.longest_solution) as f64;
         Some(Self {
-            rollout: Duration::try_from_secs_f64(sampling).ok()?,
-            update: Duration::try_from_secs_f64(update).ok()?,
+            likely,
+            most: speed.step(trunk, longest)?,
         })
     }
+}
 
-    /// Both together.
-    pub fn step(&self) -> Duration {
-        self.rollout.saturating_add(self.update)
+/// What a step's time follows from.
+struct Speed<'a> {
+    recipe: &'a Recipe,
+    work: Work,
+    /// Seconds of a multiplication, of as many rows as decode and train at a time.
+    decoding: f64,
+    training: f64,
+    /// Whether the backward pass computes parts of the forward pass again.
+    again: bool,
+    /// Of a step.
+    rollouts: u64,
+}
+
+impl Speed<'_> {
+    /// The time of a step whose trunks and responses have so many tokens each; `None` if it is beyond all bounds.
+    fn step(&self, trunk: f64, response: f64) -> Option<StepTime> {
+        let Self {
+            recipe,
+            work,
+            decoding,
+            training,
+            ..
+        } = self;
+        let trunks = recipe.rollout.problems_per_step as f64 * trunk;
+        let generated = self.rollouts as f64 * response;
+        let sampling = match self.rollouts {
+            0 => 0.0,
+            _ => {
+                decoding * work.forward(generated, trunk + response / 2.0)
+                    + training * work.forward(trunks, trunk / 2.0)
+            }
+        };
+        // Backward takes two products for each of forward; what was not kept goes forward again.
+        let again = if self.again { 1.0 } else { 0.0 };
+        let reference = match recipe.objective.needs_reference() {
+            true => 1.0,
+            false => 0.0,
+        };
+        let passes = recipe.update.passes as f64 * (3.0 + again) + reference;
+        let pass = work.forward(generated + trunks, (trunk + response) / 2.0);
+        Some(StepTime {
+            rollout: Duration::try_from_secs_f64(sampling).ok()?,
+            update: Duration::try_from_secs_f64(training * pass * passes).ok()?,
+        })
     }
 }
 
@@ -100,8 +146,8 @@ impl Work {
     }
 
     /// Of `tokens` that attend to `context` tokens each on average.
-    fn forward(&self, tokens: u64, context: u64) -> f64 {
-        tokens as f64 * (self.weights + self.attention * context as f64)
+    fn forward(&self, tokens: f64, context: f64) -> f64 {
+        tokens * (self.weights + self.attention * context)
     }
 }
 
@@ -164,7 +210,10 @@ max_new_tokens = 8
         let weights = seele_policy::parameters::Layout::of(&config).len() - norms;
         assert_eq!(work.weights, weights as f64);
         assert_eq!(work.attention, (2 * 2 * 16) as f64);
-        assert_eq!(work.forward(10, 5), 10.0 * (weights as f64 + 5.0 * 64.0));
+        assert_eq!(
+            work.forward(10.0, 5.0),
+            10.0 * (weights as f64 + 5.0 * 64.0)
+        );
     }
 
     #[test]
@@ -176,7 +225,11 @@ max_new_tokens = 8
         let materials = recipe.open().unwrap();
         let budget = Budget::of(&recipe, &materials);
         let pace = Pace::estimate(&recipe, &materials.config, &budget).unwrap();
-        assert!(pace.rollout > Duration::ZERO && pace.update > Duration::ZERO);
-        assert_eq!(pace.step(), pace.rollout + pace.update);
+        let (likely, most) = (pace.likely.unwrap(), pace.most);
+        for time in [likely, most] {
+            assert!(time.rollout > Duration::ZERO && time.update > Duration::ZERO);
+            assert_eq!(time.total(), time.rollout + time.update);
+        }
+        assert!(likely.rollout < most.rollout && likely.update < most.update);
     }
 }

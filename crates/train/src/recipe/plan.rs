@@ -6,14 +6,14 @@ use super::error::RecipeError;
 use super::layers::load;
 use super::length::Length;
 use super::locate::is_elsewhere;
-use super::node::{Node, Origin, Value};
+use super::node::{Node, Origin, Table, Value};
 use super::parse::parse_file;
 use super::preset::layer_of;
 use super::read::read;
 use super::sections::{
     Compute, NewModel, OldLogprobs, OptimizerConfig, Recompute, Rounds, SaveConfig, TooLong,
 };
-use super::write::{tidy, toml_text};
+use super::write::{portable_text, tidy, toml_text};
 use super::written::{DataSection, EvalSetSection, Written};
 use crate::objective::ObjectiveConfig;
 use crate::optimizer_schedule::LearningRateConfig;
@@ -317,16 +317,23 @@ impl Recipe {
     /// The resolved recipe as TOML: every value, and in a comment where it came from. Loading the
     /// text gives the same plan.
     pub fn to_toml(&self) -> String {
-        let node = layer_of(&self.resolved, &Origin::Default);
-        let Value::Table(table) = node.value else {
-            return String::new();
-        };
-        let table = tidy(table, Some(&self.layers));
         format!(
             "# Resolved by seele {}: every setting of the run, and where it came from.\n\n{}",
             env!("CARGO_PKG_VERSION"),
-            toml_text(&table, &self.layers)
+            toml_text(&self.tidied(), &self.layers)
         )
+    }
+
+    /// The resolved recipe as TOML for people elsewhere: every value, and of paths the last part.
+    pub(crate) fn to_portable_toml(&self) -> String {
+        portable_text(&self.tidied())
+    }
+
+    fn tidied(&self) -> Table {
+        match layer_of(&self.resolved, &Origin::Default).value {
+            Value::Table(table) => tidy(table, Some(&self.layers)),
+            _ => Table::default(),
+        }
     }
 
     /// Training steps of the whole run over so many problems.

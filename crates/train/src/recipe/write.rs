@@ -3,6 +3,7 @@
 use super::node::{Node, Origin, Table, Value};
 use super::read::OFF;
 use std::fmt::Write as _;
+use std::path::Path;
 
 /// The nodes of a serialised value. `null` becomes the word that turns an option off, and keys get
 /// underscores, whichever of the two spellings their type has.
@@ -37,15 +38,59 @@ pub(crate) fn node_of(value: &serde_json::Value, origin: &Origin) -> Node {
 /// the merged layers that the table was resolved from.
 pub(crate) fn toml_text(resolved: &Table, written: &Node) -> String {
     let mut out = String::new();
-    write_table(&mut out, resolved, Some(written), "");
+    write_table(&mut out, resolved, Comments::Origins(Some(written)), "");
     out
 }
 
-fn write_table(out: &mut String, table: &Table, written: Option<&Node>, path: &str) {
-    let below = |key: &str| match written.map(|node| &node.value) {
-        Some(Value::Table(table)) => table.get(key),
-        _ => None,
-    };
+/// TOML text of a table for people elsewhere: no comments, and of paths the last part only, because where a
+/// file lies on this machine concerns nobody else.
+pub(crate) fn portable_text(resolved: &Table) -> String {
+    let mut out = String::new();
+    write_table(&mut out, &with_short_paths(resolved), Comments::None, "");
+    out
+}
+
+/// Keys whose texts are paths, or may be.
+const PATHS: [&str; 4] = ["path", "data", "suite", "template"];
+
+fn with_short_paths(table: &Table) -> Table {
+    let mut short = table.clone();
+    for (key, node) in short.iter_mut() {
+        match &mut node.value {
+            Value::Table(inner) => *inner = with_short_paths(inner),
+            Value::Text(text) if PATHS.contains(&key.as_str()) => {
+                if let Some(name) = Path::new(text.as_str()).file_name() {
+                    *text = name.to_string_lossy().into_owned();
+                }
+            }
+            _ => {}
+        }
+    }
+    short
+}
+
+/// What follows a value on its line.
+#[derive(Clone, Copy)]
+enum Comments<'a> {
+    None,
+    /// Where it came from, according to the merged layers of its table.
+    Origins(Option<&'a Node>),
+}
+
+impl<'a> Comments<'a> {
+    /// Those of the value at `key`.
+    fn below(self, key: &str) -> Self {
+        match self {
+            Self::None => Self::None,
+            Self::Origins(layers) => Self::Origins(match layers.map(|node| &node.value) {
+                Some(Value::Table(table)) => table.get(key),
+                _ => None,
+            }),
+        }
+    }
+}
+
+fn write_table(out: &mut String, table: &Table, comments: Comments<'_>, path: &str) {
     let has_own_header = |node: &Node| match &node.value {
         Value::Table(inner) => path.is_empty() || !is_short(inner),
         _ => false,
@@ -56,9 +101,14 @@ fn write_table(out: &mut String, table: &Table, written: Option<&Node>, path: &s
         let _ = write!(out, "\n[{path}]\n");
     }
     for (key, node) in plain {
-        let origin = below(key).map_or(&Origin::Default, |node| &node.origin);
         let line = format!("{} = {}", key_text(key), value_text(&node.value));
-        let _ = writeln!(out, "{line:<44} # {}", origin.comment());
+        let _ = match comments.below(key) {
+            Comments::None => writeln!(out, "{line}"),
+            Comments::Origins(layer) => {
+                let origin = layer.map_or(&Origin::Default, |node| &node.origin);
+                writeln!(out, "{line:<44} # {}", origin.comment())
+            }
+        };
     }
     for (key, node) in tables {
         if let Value::Table(inner) = &node.value {
@@ -67,7 +117,7 @@ fn write_table(out: &mut String, table: &Table, written: Option<&Node>, path: &s
             } else {
                 format!("{path}.{}", key_text(key))
             };
-            write_table(out, inner, below(key), &key_path);
+            write_table(out, inner, comments.below(key), &key_path);
         }
     }
 }

@@ -63,6 +63,7 @@ impl<'a> Session<'a> {
                     optimizer_steps: 0,
                     sampler: sampler.position(),
                     held_out: BTreeMap::new(),
+                    held_out_step: None,
                     best: None,
                     metrics_bytes: 0,
                     sft_metrics_bytes: 0,
@@ -70,7 +71,11 @@ impl<'a> Session<'a> {
                 };
             }
             Some(checkpoint) => {
-                state = checkpoint.state().clone();
+                let mut saved = checkpoint.state().clone();
+                if !saved.held_out.is_empty() {
+                    saved.held_out_step.get_or_insert(saved.step);
+                }
+                state = saved;
                 check_same_run(checkpoint, materials, &data)?;
                 if is_over(&state, recipe, place.steps()) && place.folder.join(MODEL).exists() {
                     return Err(CheckpointError::NothingToDo {

@@ -1,14 +1,31 @@
 //! Checkpoints of a run under way.
 
 use super::{Outcome, Session};
-use crate::checkpoint::{CheckpointName, Snapshot, model_card};
+use crate::checkpoint::{CheckpointError, CheckpointName, CheckpointWriter, Snapshot, model_card};
 use crate::error::TrainError;
 use crate::progress::{Observer, Phase};
+use std::borrow::Cow;
 use std::path::PathBuf;
 
 impl Session<'_> {
-    /// Writes a checkpoint, unless there is one of this moment.
+    /// Writes a checkpoint beside training, unless there is one of this moment.
     pub(super) fn save(&mut self, observer: &mut dyn Observer) -> Result<(), TrainError> {
+        self.save_by(CheckpointWriter::write, observer)
+    }
+
+    /// Writes a checkpoint of this moment, waits until it is on disk and returns it.
+    pub(super) fn save_now(&mut self, observer: &mut dyn Observer) -> Result<PathBuf, TrainError> {
+        self.save_by(CheckpointWriter::write_now, observer)?;
+        self.writer.finish()?;
+        let name = self.state.name().to_string();
+        Ok(self.writer.folder().join(name))
+    }
+
+    fn save_by(
+        &mut self,
+        write: impl FnOnce(&mut CheckpointWriter, Snapshot<'_>) -> Result<(), CheckpointError>,
+        observer: &mut dyn Observer,
+    ) -> Result<(), TrainError> {
         let name = self.state.name();
         if self.saved == Some(name) {
             return Ok(());
@@ -24,7 +41,7 @@ impl Session<'_> {
         if let Some(log) = &self.sft_log {
             self.state.sft_metrics_bytes = log.sync()?;
         }
-        self.writer.write(|| Snapshot {
+        let snapshot = Snapshot {
             card: model_card(
                 self.place.recipe,
                 &self.state,
@@ -32,21 +49,14 @@ impl Session<'_> {
                 self.place.steps(),
             ),
             state: self.state.clone(),
-            parameters: learner.parameters.clone(),
-            optimizer: learner.optimizer.clone(),
-            hint_memory: self.run.hints.memory().clone(),
+            parameters: Cow::Borrowed(&learner.parameters),
+            optimizer: Cow::Borrowed(&learner.optimizer),
+            hint_memory: Cow::Borrowed(self.run.hints.memory()),
             reference: self.reference.clone(),
-        })?;
+        };
+        write(&mut self.writer, snapshot)?;
         self.saved = Some(name);
         Ok(())
-    }
-
-    /// Writes a checkpoint of this moment, waits until it is on disk and returns it.
-    pub(super) fn save_now(&mut self, observer: &mut dyn Observer) -> Result<PathBuf, TrainError> {
-        self.save(observer)?;
-        self.writer.finish()?;
-        let name = self.state.name().to_string();
-        Ok(self.writer.folder().join(name))
     }
 
     pub(super) fn stopped(mut self, observer: &mut dyn Observer) -> Result<Outcome, TrainError> {

@@ -41,11 +41,7 @@ impl Packed {
 
     /// Words of one panel.
     pub(super) fn panel_words(&self) -> usize {
-        PANEL
-            * match self.compute {
-                Compute::F32 => self.depth,
-                Compute::Bf16 => bfloat16::tiles(self.depth) * TILE_DEPTH / 2,
-            }
+        panel_words(self.depth, self.compute)
     }
 
     /// Packs weights `[out_i, depth]` below each other, as in [`Packed::transposed`].
@@ -223,7 +219,12 @@ impl Packed {
 
     /// Bytes of the panels.
     pub(crate) fn bytes(&self) -> usize {
-        self.columns.div_ceil(PANEL) * self.panel_words() * size_of::<u32>()
+        Self::bytes_of(self.depth, self.columns, self.compute)
+    }
+
+    /// Bytes of the panels of a matrix `[depth, columns]`.
+    pub(crate) fn bytes_of(depth: usize, columns: usize, compute: Compute) -> usize {
+        columns.div_ceil(PANEL) * panel_words(depth, compute) * size_of::<u32>()
     }
 
     /// Columns of the matrix.
@@ -240,6 +241,15 @@ impl Packed {
     pub fn compute(&self) -> Compute {
         self.compute
     }
+}
+
+/// Words of one panel of so many rows.
+fn panel_words(depth: usize, compute: Compute) -> usize {
+    PANEL
+        * match compute {
+            Compute::F32 => depth,
+            Compute::Bf16 => bfloat16::tiles(depth) * TILE_DEPTH / 2,
+        }
 }
 
 /// Rows `first..first + count` of matrices of `width` columns that lie below each other.

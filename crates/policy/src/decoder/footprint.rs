@@ -1,0 +1,160 @@
+//! Memory that a decoder and its passes hold, told from the shape of a model before anything is read.
+
+use super::head::rows_at_a_time;
+use super::options::{Compute, Recompute};
+use crate::config::ModelConfig;
+use crate::kernels::matmul::Packed;
+
+/// Bytes of a number as the passes hold it.
+const F32: usize = size_of::<f32>();
+
+/// Bytes of a [`Decoder`](super::Decoder): projections packed in whole panels, the embedding where it is not
+/// the output projection, and the tables of the rotary embedding. One that goes backward (`trains`) has its
+/// projections twice.
+pub fn decoder_bytes(config: &ModelConfig, compute: Compute, trains: bool) -> usize {
+    let projections = |backward: bool| -> usize {
+        let bytes = |[out, depth]: [usize; 2]| match backward {
+            false => Packed::bytes_of(depth, out, compute),
+            true => Packed::bytes_of(out, depth, compute),
+        };
+        let block: usize = block_shapes(config).into_iter().map(bytes).sum();
+        config.layers * block + bytes([config.vocab_size, config.hidden_size])
+    };
+    let embedding = match config.tied {
+        true => 0,
+        false => config.vocab_size * config.hidden_size * F32,
+    };
+    let rotary = config.max_position_embeddings * config.head_dim * F32;
+    let backward = if trains { projections(true) } else { 0 };
+    projections(false) + backward + embedding + rotary
+}
+
+/// Bytes that a forward and backward pass over `rows` rows holds beside the decoder and the gradient, with so
+/// many bytes allowed for kept intermediates by [`Recompute::Auto`]. A forward pass alone holds less.
+///
+/// Buffers of one size are used again, so this is a sum over kinds of buffers, each as often as it is needed at a
+/// time, and not the most that is in use at one moment.
+pub fn pass_bytes(
+    config: &ModelConfig,
+    compute: Compute,
+    recompute: Recompute,
+    rows: usize,
+) -> usize {
+    let Widths {
+        hidden,
+        queries,
+        row,
+        inner,
+        ..
+    } = Widths::of(config);
+    let tape = tape_bytes(config, rows);
+    let kept = recompute.kept(config.layers, tape);
+    let inputs = (config.layers - kept) * rows * hidden * F32;
+    // A block that was not kept is rebuilt when its turn comes.
+    let tapes = kept + usize::from(kept < config.layers);
+    // The last hidden states, normed and not, and their gradients; in a block's backward pass the gradients
+    // of its norms' outputs, of its products' outputs and of its attention, and the factors of the products.
+    let beside = 4 * hidden + 4 * hidden + 2 * inner + queries + row + 2 * (row - queries);
+    let scratch = match compute {
+        Compute::F32 => inner + hidden,
+        Compute::Bf16 => (3 * inner + 2 * hidden) / 2,
+    };
+    let logits = {
+        let rows = rows.min(rows_at_a_time(config.vocab_size));
+        let words = rows * config.vocab_size;
+        let rounded = match compute {
+            Compute::F32 => 0,
+            Compute::Bf16 => words / 2,
+        };
+        words + rounded + 3 * rows * hidden
+    };
+    tapes * tape + inputs + (rows * (beside + scratch) + logits) * F32
+}
+
+/// Bytes of what one block keeps of a forward pass over `rows` rows for its backward pass.
+pub fn tape_bytes(config: &ModelConfig, rows: usize) -> usize {
+    let widths = Widths::of(config);
+    let raw = if config.qk_norm { widths.row } else { 0 };
+    let kept = 2 * widths.hidden + widths.row + raw + widths.queries + 2 * widths.inner;
+    rows * kept * F32
+}
+
+/// Elements of a row of each kind.
+struct Widths {
+    hidden: usize,
+    queries: usize,
+    /// Queries, keys and values.
+    row: usize,
+    inner: usize,
+}
+
+impl Widths {
+    fn of(config: &ModelConfig) -> Self {
+        let queries = config.heads * config.head_dim;
+        Self {
+            hidden: config.hidden_size,
+            queries,
+            row: queries + 2 * config.kv_heads * config.head_dim,
+            inner: config.intermediate_size,
+        }
+    }
+}
+
+/// `[out, depth]` of the four projections of a block.
+fn block_shapes(config: &ModelConfig) -> [[usize; 2]; 4] {
+    let Widths {
+        hidden,
+        queries,
+        row,
+        inner,
+    } = Widths::of(config);
+    [
+        [row, hidden],
+        [hidden, queries],
+        [2 * inner, hidden],
+        [hidden, inner],
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decoder::{Decoder, DecoderOptions, tiny_config};
+    use crate::parameters::Parameters;
+    use seele_random::Key;
+
+    #[test]
+    fn a_decoder_holds_what_was_told() {
+        for (compute, tied) in [(Compute::F32, true), (Compute::Bf16, false)] {
+            let config = ModelConfig {
+                tied,
+                ..tiny_config()
+            };
+            let parameters = Parameters::random(&config, Key::new(1));
+            let options = DecoderOptions {
+                compute,
+                ..DecoderOptions::default()
+            };
+            let decoder = Decoder::with_options(&config, &parameters, options);
+            let rotary = 2 * 128 * 4 * F32;
+            let embedding = if tied { 0 } else { 50 * 32 * F32 };
+            assert_eq!(
+                decoder_bytes(&config, compute, false),
+                decoder.projection_bytes() + embedding + rotary
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_not_kept_costs_its_input() {
+        let config = tiny_config();
+        let bytes = |recompute| pass_bytes(&config, Compute::F32, recompute, 100);
+        let saved = bytes(Recompute::None) - bytes(Recompute::Block);
+        // Of two blocks one tape stays, and both inputs.
+        assert_eq!(saved, tape_bytes(&config, 100) - 2 * 100 * 32 * F32);
+        let room = Recompute::Auto {
+            bytes: tape_bytes(&config, 100),
+        };
+        assert_eq!(bytes(room), bytes(Recompute::None) + 100 * 32 * F32);
+    }
+}
