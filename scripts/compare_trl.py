@@ -241,7 +241,8 @@ def seele_side(args, task):
     if task["part"] == "decode":
         command += ["--batch", "32", "--prompt", "256", "--new", "64"]
     elif task["part"] == "train":
-        command += ["--batch", "16", "--prompt", "1", "--new", "512"]
+        # One sequence at a time costs a twentieth of the speed and half of the memory for activations.
+        command += ["--batch", "16", "--prompt", "1", "--new", "512", "--microbatch", "512"]
     else:
         size = task["size"]
         command += ["--batch", str(size["prompts"] * size["rollouts"]), "--share", str(size["rollouts"])]
