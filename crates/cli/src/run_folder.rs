@@ -30,7 +30,7 @@ pub(crate) fn check_free(path: &Path) -> anyhow::Result<()> {
     match fs::read_dir(path) {
         Ok(mut entries) => match entries.next() {
             None => Ok(()),
-            Some(_) => Err(Unusable(format!("the folder `{}` is not empty and a run never writes over another; choose another `--out` or remove it", path.display())).into()),
+            Some(_) => Err(Unusable(format!("the folder `{}` is not empty and nothing is ever written over; choose another `--out` or remove it", path.display())).into()),
         },
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
         Err(error) if error.kind() == ErrorKind::NotADirectory => {

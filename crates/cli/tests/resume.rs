@@ -228,6 +228,8 @@ fn changes_are_refused_by_name_unless_they_are_allowed() {
         stderr.contains("nothing to do") && stderr.contains("--allow-change steps"),
         "{stderr}"
     );
+    // It is said before anything else is.
+    assert!(!stderr.contains("going on from"), "{stderr}");
     let more = [
         "train",
         "--resume",
@@ -257,7 +259,7 @@ fn changes_are_refused_by_name_unless_they_are_allowed() {
         (&["train", "--resume"][..], "needs a path"),
         (
             &["train", "--resume", "nowhere"],
-            "holds no complete checkpoint",
+            "there is no folder `nowhere`",
         ),
         (
             &["train", "long.toml", "--resume"],

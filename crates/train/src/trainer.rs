@@ -5,8 +5,8 @@ mod save;
 
 use crate::benchmarks::{EVALUATIONS, Examinee, RunBenchmarks};
 use crate::checkpoint::{
-    Best, Checkpoint, CheckpointName, CheckpointWriter, Identity, Stage, TrainerState, model_card,
-    publish_model,
+    Best, Checkpoint, CheckpointError, CheckpointName, CheckpointWriter, Identity, Stage,
+    TrainerState, model_card, publish_model,
 };
 use crate::error::TrainError;
 use crate::evaluate::{EvalLimits, Grader, evaluate, solution_losses};
@@ -93,6 +93,26 @@ pub(crate) fn end_tokens(materials: &Materials) -> Result<(Vec<u32>, u32), Train
         .or(stop_tokens.first().copied())
         .ok_or(TrainError::NoEndToken)?;
     Ok((stop_tokens, end_token))
+}
+
+/// Refuses to go on from the last checkpoint of a run in `folder` that is over and has its model.
+///
+/// # Errors
+/// [`CheckpointError::NothingToDo`].
+pub fn check_work(
+    recipe: &Recipe,
+    materials: &Materials,
+    folder: &Path,
+    checkpoint: &Checkpoint,
+) -> Result<(), CheckpointError> {
+    let state = checkpoint.state();
+    if is_over(state, recipe, materials.steps(recipe)) && folder.join(MODEL).exists() {
+        return Err(CheckpointError::NothingToDo {
+            folder: checkpoint.folder().into(),
+            step: state.step,
+        });
+    }
+    Ok(())
 }
 
 /// What a run is given.
@@ -358,6 +378,7 @@ fn is_over(state: &TrainerState, recipe: &Recipe, steps: usize) -> bool {
             .get(name)
             .is_some_and(|accuracy| accuracy >= goal)
     };
+    // Older checkpoints know the accuracies of their own step only.
     let evaluated = state.held_out_step.is_none_or(|step| step == state.step);
     let at_goal = evaluated && !goals.is_empty() && goals.iter().all(reached);
     state.stage == Stage::Training && (state.step >= steps || at_goal)

@@ -16,6 +16,7 @@ use seele_train::trainer::{self, MODEL, Outcome};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 /// Train a model as a recipe says.
 #[derive(Debug, clap::Args)]
@@ -68,6 +69,9 @@ Examples:
   seele train --resume runs/quickstart-1
   seele train --resume runs/quickstart-1 --set steps=100 --allow-change steps";
 
+/// Below this, matrix products do not tell the time of a step.
+const SHORT_STEP: Duration = Duration::from_millis(10);
+
 /// What the first Ctrl-C says.
 pub(super) const STOPPING: &str =
     "stopping after this step; press Ctrl-C again to stop at once, without saving";
@@ -87,7 +91,7 @@ pub(crate) fn run(args: &Args, output: &Output) -> anyhow::Result<u8> {
         run_folder::check_free(out)?;
     }
     if args.dry_run {
-        return dry_run(&recipe);
+        return dry_run(&recipe, &open(&recipe)?);
     }
     let stop = interrupt::stop_flag(STOPPING).context("cannot listen for Ctrl-C")?;
     // Everything that can be wrong with the input is found before the run has a folder.
@@ -142,11 +146,14 @@ fn resume(args: &Args, path: Option<&Path>, output: &Output) -> anyhow::Result<u
     };
     refuse_changes(&before.differences(&recipe), &args.allow_change)?;
     if args.dry_run {
+        let materials = open(&recipe)?;
+        trainer::check_work(&recipe, &materials, &folder, &checkpoint)?;
         tracing::info!("would go on from {}", checkpoint.folder().display());
-        return dry_run(&recipe);
+        return dry_run(&recipe, &materials);
     }
     let stop = interrupt::stop_flag(STOPPING).context("cannot listen for Ctrl-C")?;
     let materials = open(&recipe)?;
+    trainer::check_work(&recipe, &materials, &folder, &checkpoint)?;
     let budget = Budget::of(&recipe, &materials);
     // Older checkpoints make room as newer ones come.
     check_machine(&budget, budget.disk.checkpoint + budget.disk.model, &folder)?;
@@ -205,8 +212,11 @@ fn refuse_changes(differences: &[Difference], allowed: &[String]) -> anyhow::Res
         return Ok(());
     }
     Err(Unusable(format!(
-        "the recipe differs from that of the run in {} settings; take the changes back, or allow each with `--allow-change <key>`:{}",
-        refused.len(),
+        "the recipe differs from that of the run in {}; take the changes back, or allow each with `--allow-change <key>`:{}",
+        match refused.len() {
+            1 => "1 setting".into(),
+            several => format!("{several} settings"),
+        },
         refused.concat()
     ))
     .into())
@@ -247,6 +257,14 @@ pub(super) fn check_machine(budget: &Budget, needed: u64, folder: &Path) -> anyh
     Ok(())
 }
 
+/// A time of products alone: below some milliseconds it is threads and verdicts that a step waits for.
+fn step_text(time: Duration) -> String {
+    match time < SHORT_STEP {
+        true => format!("under {}", duration(SHORT_STEP)),
+        false => duration(time),
+    }
+}
+
 /// Says what the run will take.
 fn expect(recipe: &Recipe, materials: &Materials, budget: &Budget) {
     let memory = bytes(budget.memory.total());
@@ -256,12 +274,12 @@ fn expect(recipe: &Recipe, materials: &Materials, budget: &Budget) {
             most,
         }) => tracing::info!(
             "about {memory} of memory; {} a step with rollouts as long as the solutions, at most {}, by estimate",
-            duration(likely.total()),
-            duration(most.total())
+            step_text(likely.total()),
+            step_text(most.total())
         ),
         Some(Pace { likely: None, most }) => tracing::info!(
             "about {memory} of memory and at most {} a step, by estimate",
-            duration(most.total())
+            step_text(most.total())
         ),
         None => tracing::info!("about {memory} of memory, by estimate"),
     }
@@ -345,12 +363,11 @@ fn conclude(recipe: &Recipe, folder: &Path, model: &Path) -> anyhow::Result<()> 
 
 /// The resolved recipe on standard output, with the arithmetic as comments, so that the output is
 /// itself a recipe.
-fn dry_run(recipe: &Recipe) -> anyhow::Result<u8> {
-    let materials = open(recipe)?;
-    let budget = Budget::of(recipe, &materials);
+fn dry_run(recipe: &Recipe, materials: &Materials) -> anyhow::Result<u8> {
+    let budget = Budget::of(recipe, materials);
     let mut out = recipe.to_toml();
     out.push_str("\n# What it amounts to:\n");
-    for (name, value) in arithmetic(recipe, &materials, &budget) {
+    for (name, value) in arithmetic(recipe, materials, &budget) {
         out.push_str(&format!("#   {name:<26} {value}\n"));
     }
     print(&out)?;
@@ -469,7 +486,7 @@ fn arithmetic(
         let parts = |time: StepTime| {
             format!(
                 "{} (sampling {}, update {})",
-                duration(time.total()),
+                step_text(time.total()),
                 duration(time.rollout),
                 duration(time.update)
             )

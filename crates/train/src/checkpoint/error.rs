@@ -29,6 +29,12 @@ pub enum CheckpointError {
         /// What the system said.
         source: io::Error,
     },
+    /// There is neither a run nor a checkpoint.
+    #[error("there is no folder `{}`; name that of a run or of one of its checkpoints", folder.display())]
+    NoFolder {
+        /// What was looked for.
+        folder: PathBuf,
+    },
     /// There is nothing to go on from.
     #[error("`{}` holds no complete checkpoint; start the run anew without `--resume`", folder.display())]
     None {

@@ -67,8 +67,13 @@ pub fn is_run(path: &Path) -> bool {
 ///
 /// # Errors
 /// What is wrong with the checkpoint asked for, or with the newest of a run that has no whole one;
-/// [`CheckpointError::None`] for a run without any.
+/// [`CheckpointError::None`] for a run without any, [`CheckpointError::NoFolder`] for no run at all.
 pub fn find(path: &Path) -> Result<Found, CheckpointError> {
+    if !path.is_dir() {
+        return Err(CheckpointError::NoFolder {
+            folder: path.into(),
+        });
+    }
     let is_checkpoint = path.join(TRAINER).is_dir();
     let named_like_one = path
         .file_name()

@@ -1,6 +1,6 @@
 //! What a run starts from: a model and problems, or a checkpoint.
 
-use super::{MODEL, PROBLEMS, Place, Session, WEIGHTS, is_over, key_of};
+use super::{PROBLEMS, Place, Session, WEIGHTS, check_work, key_of};
 use crate::checkpoint::{
     CHECKPOINTS, Checkpoint, CheckpointError, CheckpointWriter, Identity, Stage,
     SupervisedPosition, TrainerState, clear_leftovers, fingerprint, read_tensors, set_later_aside,
@@ -77,13 +77,7 @@ impl<'a> Session<'a> {
                 }
                 state = saved;
                 check_same_run(checkpoint, materials, &data)?;
-                if is_over(&state, recipe, place.steps()) && place.folder.join(MODEL).exists() {
-                    return Err(CheckpointError::NothingToDo {
-                        folder: checkpoint.folder().into(),
-                        step: state.step,
-                    }
-                    .into());
-                }
+                check_work(recipe, materials, place.folder, checkpoint)?;
                 let parameters = checkpoint.parameters(&layout)?;
                 let optimizer = checkpoint.optimizer(&layout)?;
                 let decoder = Decoder::with_options(config, &parameters, options);
