@@ -8,7 +8,7 @@
     reason = "criterion's macro makes an undocumented function"
 )]
 
-use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use seele_policy::adamw::{AdamW, AdamWSettings, global_norm};
 use seele_policy::config::{Family, ModelConfig};
 use seele_policy::decoder::{
@@ -112,14 +112,19 @@ fn elementwise(c: &mut Criterion) {
     group.bench_function("rotary", |bench| {
         bench.iter(|| rotary.rotate(black_box(&mut y), width, width, &positions, 1.0));
     });
-    let (mut gate_up, dout) = (random(2 * rows * inner), random(rows * inner));
+    let (gate_up, dout) = (random(2 * rows * inner), random(rows * inner));
     let mut out = vec![0.0; rows * inner];
     group.throughput(Throughput::Elements((rows * inner) as u64));
     group.bench_function("swiglu", |bench| {
         bench.iter(|| swiglu(black_box(&gate_up), inner, &mut out));
     });
     group.bench_function("swiglu backward", |bench| {
-        bench.iter(|| swiglu_backward(black_box(&mut gate_up), inner, &dout));
+        // Gradients take the place of gates and ups, so each turn gets its own.
+        bench.iter_batched_ref(
+            || gate_up.clone(),
+            |gate_up| swiglu_backward(gate_up, inner, &dout),
+            BatchSize::PerIteration,
+        );
     });
     let logits = random(49_152);
     group.throughput(Throughput::Elements(49_152));

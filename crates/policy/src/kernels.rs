@@ -5,7 +5,7 @@
 //! training therefore agree exactly on log-probs. (The order may differ between processors, because
 //! some have fused multiply-add and some do not.)
 
-pub(crate) mod attention;
+pub mod attention;
 pub(crate) mod buffers;
 pub mod elementwise;
 pub mod matmul;

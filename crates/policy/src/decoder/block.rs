@@ -1,16 +1,14 @@
 //! One transformer block over the rows of a micro-batch, forward and backward.
 
 use super::Decoder;
-use super::tree::{Rows, Segment};
+use super::tree::Rows;
 use super::weights::{BlockWeights, Linear};
-use crate::kernels::Shared;
-use crate::kernels::attention::{self, Blocks, Share, Sight, Span};
+use crate::kernels::attention;
 use crate::kernels::buffers::Buffer;
 use crate::kernels::elementwise::{
     add_bias, add_bias_backward, add_rows, head_norms, head_norms_backward, rms_norm_backward,
     swiglu, swiglu_backward,
 };
-use rayon::prelude::*;
 
 /// What the backward pass of a block needs; rebuilt from the block's input when it is not kept.
 pub(crate) struct Tape {
@@ -109,7 +107,9 @@ impl Decoder {
     pub(crate) fn block_tape(&self, index: usize, rows: &Rows, input: Buffer) -> Tape {
         let weights = &self.weights.blocks[index];
         let (qkv, raw) = self.project(weights, &input, &rows.positions);
-        let attended = self.attention(rows, &qkv);
+        let heads = self.heads();
+        let mut attended = Buffer::take(rows.positions.len() * heads.query_width());
+        attention::groups(heads, &rows.groups, &qkv, &mut attended);
         let middle = self.after_attention(weights, &input, &attended);
         let gate_up = self.gate_up(weights, &middle);
         Tape {
@@ -170,7 +170,8 @@ impl Decoder {
             dx
         };
         let dattended = backward(&weights.output, &dmiddle, &tape.attended);
-        let mut dqkv = self.attention_backward(rows, &tape.qkv, &dattended);
+        let mut dqkv = Buffer::take(tape.qkv.len());
+        attention::groups_backward(self.heads(), &rows.groups, &tape.qkv, &dattended, &mut dqkv);
         let heads = [self.config.heads, self.config.kv_heads];
         let (stride, width) = (
             weights.qkv.out,
@@ -211,133 +212,5 @@ impl Decoder {
             dnorm,
         );
         dmiddle
-    }
-
-    /// Attention of every row over the trunk prefix and the own segment it sees.
-    fn attention(&self, rows: &Rows, qkv: &[f32]) -> Buffer {
-        let heads = self.heads();
-        let (stride, words) = (heads.row_width(), heads.block_words());
-        let segments: Vec<Segment> = rows.groups.iter().flatten().copied().collect();
-        // Where each segment's blocks begin, in blocks of all key-value heads.
-        let count = |segment: &Segment| segment.rows.div_ceil(attention::BLOCK);
-        let mut starts = Vec::with_capacity(segments.len());
-        let mut blocks = 0;
-        for segment in &segments {
-            starts.push(blocks);
-            blocks += count(segment) * heads.kv_heads;
-        }
-        let mut packed = Buffer::take(blocks * words);
-        let shared = Shared(packed.as_mut_ptr());
-        let each = |index: usize| (index / heads.kv_heads, index % heads.kv_heads);
-        (0..segments.len() * heads.kv_heads)
-            .into_par_iter()
-            .for_each(|index| {
-                let (s, kv_head) = each(index);
-                let (segment, own) = (&segments[s], count(&segments[s]));
-                // SAFETY: each task writes the blocks of its segment and head.
-                let out = unsafe { shared.slice((starts[s] + kv_head * own) * words, own * words) };
-                attention::pack(
-                    heads,
-                    kv_head,
-                    &qkv[segment.first * stride..],
-                    segment.rows,
-                    out,
-                );
-            });
-        let packed = &packed;
-        let run = |s: usize, kv_head: usize| {
-            let own = count(&segments[s]);
-            let from = (starts[s] + kv_head * own) * words;
-            Blocks::Run(&packed[from..from + own * words], words)
-        };
-        // (segment, its group's trunk, first row within the segment).
-        let mut tasks = Vec::new();
-        let mut index = 0;
-        for group in &rows.groups {
-            let trunk = index;
-            for segment in group {
-                let firsts = (0..segment.rows).step_by(heads.rows_per_task());
-                tasks.extend(firsts.map(|first| (index, trunk, first)));
-                index += 1;
-            }
-        }
-        let mut out = Buffer::take(rows.positions.len() * heads.query_width());
-        let shared = Shared(out.as_mut_ptr());
-        (0..tasks.len() * heads.kv_heads)
-            .into_par_iter()
-            .for_each_init(Default::default, |scratch, index| {
-                let (task, kv_head) = each(index);
-                let (s, trunk, first) = tasks[task];
-                let segment = &segments[s];
-                let row = segment.first + first;
-                let sight = Sight {
-                    trunk: run(trunk, kv_head),
-                    fork: segment.fork,
-                    own: run(s, kv_head),
-                    before: first,
-                };
-                let count = heads.rows_per_task().min(segment.rows - first);
-                // SAFETY: each task writes one head of its own rows.
-                unsafe {
-                    let out = Shared(shared.at(row * heads.query_width()));
-                    let queries = &qkv[row * stride..];
-                    attention::sequence(heads, kv_head, queries, count, sight, scratch, out);
-                }
-            });
-        out
-    }
-
-    /// Gradient of [`Decoder::attention`] by q, k and v.
-    fn attention_backward(&self, rows: &Rows, qkv: &[f32], dout: &[f32]) -> Buffer {
-        let heads = self.heads();
-        let mut dqkv = Buffer::take(qkv.len());
-        let shared = Shared(dqkv.as_mut_ptr());
-        let spans: Vec<Vec<Span>> = rows
-            .groups
-            .iter()
-            .map(|group| {
-                let span = |segment: &Segment| Span {
-                    first: segment.first,
-                    rows: segment.rows,
-                    fork: segment.fork,
-                };
-                group.iter().map(span).collect()
-            })
-            .collect();
-        let shares: Vec<Share> = spans
-            .iter()
-            .enumerate()
-            .flat_map(|(group, spans)| attention::shares(group, spans))
-            .collect();
-        // For each share, the parts of all heads.
-        let mut parts: Vec<Buffer> = (0..shares.len() * heads.kv_heads)
-            .into_par_iter()
-            .with_max_len(1)
-            .map_init(Default::default, |scratch, index| {
-                let (share, kv_head) = (&shares[index / heads.kv_heads], index % heads.kv_heads);
-                let spans = &spans[share.group];
-                // SAFETY: a task owns the key-value head's columns of its share's rows, and those of
-                // the query heads that read it.
-                unsafe {
-                    attention::share(heads, kv_head, share, spans, qkv, dout, shared, scratch)
-                }
-            })
-            .collect();
-        let mut rest = parts.drain(..);
-        for shares in shares.chunk_by(|a, b| a.group == b.group) {
-            let mut by_head: Vec<Vec<Buffer>> = (0..heads.kv_heads).map(|_| Vec::new()).collect();
-            for _ in shares {
-                for (head, part) in by_head.iter_mut().zip(rest.by_ref().take(heads.kv_heads)) {
-                    head.push(part);
-                }
-            }
-            let trunk = spans[shares[0].group][0];
-            for (kv_head, parts) in by_head.into_iter().enumerate() {
-                // SAFETY: nothing else runs on these rows any more.
-                unsafe { attention::finish(heads, kv_head, trunk, parts, shared) };
-            }
-        }
-        drop(rest);
-        dqkv
     }
 }

@@ -1,5 +1,7 @@
 //! Groups of one trunk and its branches, flattened into rows.
 
+use crate::kernels::attention::Span;
+
 /// One problem's tokens: the trunk is prompt and reference solution, the branches were sampled from it.
 #[derive(Clone, Debug)]
 pub struct TreeGroup<'a> {
@@ -39,23 +41,12 @@ impl TreeGroup<'_> {
     }
 }
 
-/// A run of rows that follow each other: a trunk, or a branch.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Segment {
-    /// First row of the segment.
-    pub(crate) first: usize,
-    /// Rows.
-    pub(crate) rows: usize,
-    /// Trunk rows it sees; 0 for a trunk itself.
-    pub(crate) fork: usize,
-}
-
-/// Rows, segments and slots of a micro-batch.
+/// Rows, spans and slots of a micro-batch.
 pub(crate) struct Rows {
     pub(crate) tokens: Vec<u32>,
     pub(crate) positions: Vec<usize>,
-    /// Segments of each group, trunk first.
-    pub(crate) groups: Vec<Vec<Segment>>,
+    /// Trunk and branches of each group, trunk first.
+    pub(crate) groups: Vec<Vec<Span>>,
     /// (row that predicts, predicted token, slot), sorted by row.
     pub(crate) targets: Vec<(usize, u32, usize)>,
     pub(crate) slots: usize,
@@ -74,7 +65,7 @@ impl Rows {
             let trunk = rows.tokens.len();
             rows.tokens.extend_from_slice(group.trunk);
             rows.positions.extend(0..group.trunk.len());
-            let mut segments = vec![Segment {
+            let mut spans = vec![Span {
                 first: trunk,
                 rows: group.trunk.len(),
                 fork: 0,
@@ -87,7 +78,7 @@ impl Rows {
                 let inputs = branch.tokens.len().saturating_sub(1);
                 rows.tokens.extend_from_slice(&branch.tokens[..inputs]);
                 rows.positions.extend(branch.fork..branch.fork + inputs);
-                segments.push(Segment {
+                spans.push(Span {
                     first,
                     rows: inputs,
                     fork: branch.fork,
@@ -103,7 +94,7 @@ impl Rows {
                     );
                 }
             }
-            rows.groups.push(segments);
+            rows.groups.push(spans);
         }
         rows.targets.sort_by_key(|&(row, _, slot)| (row, slot));
         rows

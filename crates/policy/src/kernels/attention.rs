@@ -11,10 +11,12 @@
 mod backward;
 mod float;
 mod forward;
+mod groups;
 mod pairs;
 
-pub(crate) use backward::{Share, Span, finish, share, shares};
 pub(crate) use forward::{BranchQueries, branches, sequence};
+pub use groups::{causal, causal_backward};
+pub(crate) use groups::{groups, groups_backward};
 
 use super::buffers::{Aligned, Buffer, words_mut};
 use super::elementwise::scale;
@@ -28,17 +30,17 @@ pub(crate) const BLOCK: usize = 32;
 /// Queries that one task multiplies with the keys: four tiles of 12.
 const QUERIES: usize = 48;
 
-/// Widths that attention works with.
+/// Widths that attention works with; none is 0.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Heads {
+pub struct Heads {
     /// Key-value heads.
-    pub(crate) kv_heads: usize,
-    /// Query heads for each of them.
-    pub(crate) per_kv: usize,
+    pub kv_heads: usize,
+    /// Query heads for each of them: query head h reads key-value head h / `per_kv`.
+    pub per_kv: usize,
     /// Width of a head.
-    pub(crate) width: usize,
+    pub width: usize,
     /// Number type of keys and values, and of what they are multiplied with.
-    pub(crate) compute: Compute,
+    pub compute: Compute,
 }
 
 impl Heads {
@@ -65,12 +67,12 @@ impl Heads {
     }
 
     /// Elements of a row of queries.
-    pub(crate) fn query_width(&self) -> usize {
+    pub fn query_width(&self) -> usize {
         self.kv_heads * self.per_kv * self.width
     }
 
     /// Elements of a row of queries, keys and values.
-    pub(crate) fn row_width(&self) -> usize {
+    pub fn row_width(&self) -> usize {
         self.query_width() + 2 * self.kv_heads * self.width
     }
 
@@ -341,6 +343,17 @@ struct Weights {
     /// What the weighted values of each row are to be multiplied with, where weights are to be rounded:
     /// exponentials of scores, of which the largest is 1 and loses nothing. Otherwise empty.
     factors: Vec<f32>,
+}
+
+/// A run of rows that follow each other: a trunk, or a branch.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Span {
+    /// First row.
+    pub(crate) first: usize,
+    /// Rows.
+    pub(crate) rows: usize,
+    /// Trunk rows it sees; 0 for a trunk itself.
+    pub(crate) fork: usize,
 }
 
 /// What the rows of one sequence see.

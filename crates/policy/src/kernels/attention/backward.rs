@@ -1,7 +1,7 @@
 //! Gradients of attention for one group and one key-value head.
 
 use super::float::{mix, pack_across, pack_along, scores};
-use super::{Ahead, BLOCK, Blocks, Compute, Heads, Left, Sight, Weights, gather};
+use super::{Ahead, BLOCK, Blocks, Compute, Heads, Left, Sight, Span, Weights, gather};
 use crate::kernels::buffers::Buffer;
 use crate::kernels::elementwise::{add, dot};
 use crate::kernels::matmul::bfloat16::round_all;
@@ -9,17 +9,9 @@ use crate::kernels::matmul::float32::Tile;
 use crate::kernels::{Shared, multiversion};
 use std::ops::Range;
 
-/// Rows of a sequence: the first and their number, and the trunk positions they see.
-#[derive(Clone, Copy)]
-pub(crate) struct Span {
-    pub(crate) first: usize,
-    pub(crate) rows: usize,
-    pub(crate) fork: usize,
-}
-
 /// Work memory of a task.
 #[derive(Default)]
-pub(crate) struct Scratch {
+pub(super) struct Scratch {
     trunk: Sequence,
     branch: Sequence,
     queries: Buffer,
@@ -116,13 +108,13 @@ const ROWS_PER_SHARE: usize = 1024;
 
 /// Sequences of a group that one task handles: a range of its spans, the first of which is the trunk.
 #[derive(Clone, Debug)]
-pub(crate) struct Share {
-    pub(crate) group: usize,
+pub(super) struct Share {
+    pub(super) group: usize,
     spans: Range<usize>,
 }
 
 /// Cuts a group's spans into shares of about as many rows.
-pub(crate) fn shares(group: usize, spans: &[Span]) -> Vec<Share> {
+pub(super) fn shares(group: usize, spans: &[Span]) -> Vec<Share> {
     let mut shares = Vec::new();
     let (mut first, mut rows) = (0, 0);
     for (i, span) in spans.iter().enumerate() {
@@ -150,7 +142,7 @@ pub(crate) fn shares(group: usize, spans: &[Span]) -> Vec<Share> {
     clippy::too_many_arguments,
     reason = "what attention saw, and where to"
 )]
-pub(crate) unsafe fn share(
+pub(super) unsafe fn share(
     heads: Heads,
     kv_head: usize,
     share: &Share,
@@ -200,7 +192,7 @@ pub(crate) unsafe fn share(
 ///
 /// # Safety
 /// As [`share`], for the trunk's rows.
-pub(crate) unsafe fn finish(
+pub(super) unsafe fn finish(
     heads: Heads,
     kv_head: usize,
     trunk: Span,
