@@ -70,8 +70,11 @@ fn random(len: usize, key: u64) -> Vec<f32> {
         .collect()
 }
 
+/// Compares and times one operation.
+type Group = fn(&mut Criterion) -> Result<()>;
+
 fn fused(c: &mut Criterion) {
-    let groups: [(&str, fn(&mut Criterion) -> Result<()>); 6] = [
+    let groups: [(&str, Group); 6] = [
         ("rms norm", elementwise::rms_norm),
         ("rotary", elementwise::rotary),
         ("swiglu", elementwise::swiglu),
