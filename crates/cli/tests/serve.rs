@@ -6,9 +6,11 @@
 mod samples;
 
 use serde_json::{Value, json};
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 struct Served {
     place: tempfile::TempDir,
@@ -377,4 +379,25 @@ fn ctrl_c_lets_what_has_begun_end_and_exits_cleanly() {
         assert_eq!(texts(&answer), expected);
     }
     assert_eq!(served.child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn connections_that_come_together_and_stay_open_are_all_answered() {
+    let served = serve();
+    let address = served.url.trim_start_matches("http://");
+    let address = address.split('/').next().unwrap();
+    let request = format!("GET /v1/models HTTP/1.1\r\nHost: {address}\r\n\r\n");
+    let connect = |_| TcpStream::connect(address).unwrap();
+    let mut connections: Vec<TcpStream> = (0..40).map(connect).collect();
+    for connection in &mut connections {
+        let patience = Duration::from_secs(30);
+        connection.set_read_timeout(Some(patience)).unwrap();
+        connection.write_all(request.as_bytes()).unwrap();
+    }
+    for (index, connection) in connections.iter_mut().enumerate() {
+        let mut head = [0; 12];
+        let read = connection.read_exact(&mut head);
+        assert!(read.is_ok(), "connection {index}: {read:?}");
+        assert_eq!(&head, b"HTTP/1.1 200");
+    }
 }

@@ -12,15 +12,17 @@ use seele_policy::tokenizer::Tokenizer;
 use seele_random::Key;
 use serde_json::{Value, json};
 use std::io::{self, Read, Write};
-use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tiny_http::{HTTPVersion, Header, Method, Response};
 
 /// Largest body that is read, bytes.
 const MAX_BODY_BYTES: u64 = 16 << 20;
 /// Requests that are answered at a time.
 const MAX_REQUESTS: usize = 1024;
+/// Time between two connections of [`keep_connections_moving`].
+const NUDGE: Duration = Duration::from_millis(100);
 
 /// An address that is listened on.
 pub struct Listener {
@@ -111,7 +113,9 @@ impl Server {
 
     /// Answers until [`Listener::stop`], then what has been begun.
     pub fn run(&self, listener: &Listener) {
+        let over = AtomicBool::new(false);
         std::thread::scope(|scope| {
+            scope.spawn(|| keep_connections_moving(listener.address, &over));
             for request in listener.http.incoming_requests() {
                 if self.answering.fetch_add(1, Ordering::SeqCst) >= MAX_REQUESTS {
                     self.answering.fetch_sub(1, Ordering::SeqCst);
@@ -128,6 +132,7 @@ impl Server {
                     tracing::error!("cannot start a thread for a request: {error}");
                 }
             }
+            over.store(true, Ordering::SeqCst);
         });
     }
 
@@ -363,6 +368,24 @@ impl EventWriter {
             self.out.write_all(b"0\r\n\r\n")?;
         }
         self.out.flush()
+    }
+}
+
+/// Connects to the server from time to time, without a request. Of connections that come together, the
+/// library can leave one in its queue although threads are idle, until the next connection wakes one of
+/// them; a client that keeps its other connections open would wait for ever.
+fn keep_connections_moving(address: SocketAddr, over: &AtomicBool) {
+    let mut address = address;
+    if address.ip().is_unspecified() {
+        address.set_ip(match address.ip() {
+            IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+            IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    while !over.load(Ordering::SeqCst) {
+        std::thread::sleep(NUDGE);
+        // A server that cannot be reached has nothing in its queue either.
+        let _ = TcpStream::connect_timeout(&address, NUDGE);
     }
 }
 
