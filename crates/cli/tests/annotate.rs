@@ -2,6 +2,10 @@
 #![cfg(unix)]
 #![expect(clippy::unwrap_used, reason = "a test may stop where its set-up fails")]
 
+#[path = "support/processes.rs"]
+mod processes;
+
+use processes::{end, rows};
 use seele_random::Key;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -243,23 +247,6 @@ fn start(place: &Path, url: &str, more: &[&str]) -> Child {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap()
-}
-
-fn end(child: Child) -> (i32, String, String) {
-    let output = child.wait_with_output().unwrap();
-    (
-        output.status.code().unwrap(),
-        String::from_utf8(output.stdout).unwrap(),
-        String::from_utf8(output.stderr).unwrap(),
-    )
-}
-
-fn rows(path: &Path) -> Vec<Value> {
-    let text = fs::read_to_string(path).unwrap_or_default();
-    // A file that is being written may end within a line.
-    text.lines()
-        .filter_map(|line| serde_json::from_str(line).ok())
-        .collect()
 }
 
 fn number(row: &Value) -> usize {

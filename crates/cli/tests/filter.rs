@@ -1,9 +1,12 @@
 //! `seele data filter` through the real binary, with a model made on the spot.
 #![expect(clippy::unwrap_used, reason = "a test may stop where its set-up fails")]
 
+#[path = "support/processes.rs"]
+mod processes;
 #[path = "../../policy/tests/samples/mod.rs"]
 mod samples;
 
+use processes::{end, rows};
 use serde_json::Value;
 use std::collections::HashMap;
 use std::fs;
@@ -58,20 +61,7 @@ fn start(place: &Path, arguments: &[&str]) -> Child {
 }
 
 fn filter(place: &Path, arguments: &[&str]) -> (i32, String, String) {
-    let output = start(place, arguments).wait_with_output().unwrap();
-    (
-        output.status.code().unwrap(),
-        String::from_utf8(output.stdout).unwrap(),
-        String::from_utf8(output.stderr).unwrap(),
-    )
-}
-
-fn rows(path: &Path) -> Vec<Value> {
-    let text = fs::read_to_string(path).unwrap_or_default();
-    // While the file grows its last line may be half there.
-    text.lines()
-        .filter_map(|line| serde_json::from_str(line).ok())
-        .collect()
+    end(start(place, arguments))
 }
 
 const LONG: [&str; 6] = ["--samples", "4", "--max-new-tokens", "200", "--seed", "2"];

@@ -2,9 +2,12 @@
 #![cfg(unix)]
 #![expect(clippy::unwrap_used, reason = "a test may stop where its set-up fails")]
 
+#[path = "support/processes.rs"]
+mod processes;
 #[path = "../../policy/tests/samples/mod.rs"]
 mod samples;
 
+use processes::{end, rows};
 use serde_json::{Value, json};
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -53,23 +56,6 @@ fn start(place: &Path, url: &str, template: &str, arguments: &[&str]) -> Child {
         .unwrap()
 }
 
-fn end(child: Child) -> (i32, String, String) {
-    let output = child.wait_with_output().unwrap();
-    (
-        output.status.code().unwrap(),
-        String::from_utf8(output.stdout).unwrap(),
-        String::from_utf8(output.stderr).unwrap(),
-    )
-}
-
-fn rows(path: &Path) -> Vec<Value> {
-    let text = fs::read_to_string(path).unwrap_or_default();
-    // While the file grows its last line may be half there.
-    text.lines()
-        .filter_map(|line| serde_json::from_str(line).ok())
-        .collect()
-}
-
 /// `seele serve` with a small model.
 struct Served(Child, String);
 
@@ -105,10 +91,7 @@ fn seele_serve_filters_and_a_kill_loses_nothing() {
     for template in ["bare", "chat"] {
         let arguments = |out: &'static str| {
             let fixed = ["--samples", "4", "--max-new-tokens", "60", "--seed", "2"];
-            // Where many connections come at once, the server may leave one waiting behind those that are kept
-            // open; the question is then asked again.
-            let again = ["--timeout-secs", "10"];
-            [&fixed[..], &again, &["--keep", "1..4", "--out", out]].concat()
+            [&fixed[..], &["--keep", "1..4", "--out", out]].concat()
         };
         let (code, expected, stderr) = end(start(
             place.path(),

@@ -53,7 +53,7 @@ pub fn matmul(a: &[f32], b: &Packed, c: &mut [f32]) {
 }
 
 /// As [`matmul`]; `extremes` becomes the smallest and the largest element of each row of `c`, noted while
-/// they are at hand. NaN counts as neither; infinities the wrong way round for an empty row.
+/// they are at hand. NaN counts as neither; infinities the wrong way round without rows or depth of `b`.
 pub fn matmul_with_extremes(a: &[f32], b: &Packed, c: &mut [f32], extremes: &mut Vec<[f32; 2]>) {
     let noted = Extremes::of(c.len().checked_div(b.columns).unwrap_or(0));
     if b.depth == 0 {

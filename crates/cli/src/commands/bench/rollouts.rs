@@ -26,7 +26,7 @@ pub(super) fn run(
     let reports = rollout(&recipes, runs)
         .with_context(|| format!("cannot measure the sampling of `{}`", file.display()))?;
     let ratio = match reports.as_slice() {
-        [own, other] => Some(median_ratio(own, other)),
+        [own, other] => Some(other.times_as_long(own)),
         _ => None,
     };
     print(&if json {
@@ -43,19 +43,6 @@ pub(super) fn run(
         table(file, set, against, &reports, ratio)
     })?;
     Ok(exit::DONE)
-}
-
-/// The other's time over one's own, the median over the turns: what the machine does meanwhile hits both.
-fn median_ratio(own: &RolloutReport, other: &RolloutReport) -> f64 {
-    let turns = own.runs.iter().zip(&other.runs);
-    let mut ratios: Vec<f64> = turns.map(|(own, other)| other / own).collect();
-    ratios.sort_by(f64::total_cmp);
-    let middle = ratios.len() / 2;
-    match ratios.len() {
-        0 => f64::NAN,
-        len if len % 2 == 1 => ratios[middle],
-        _ => f64::midpoint(ratios[middle - 1], ratios[middle]),
-    }
 }
 
 fn table(
