@@ -42,6 +42,9 @@ pub struct StepMetrics {
     pub group_zero_variance: f64,
     /// Share of groups whose rollouts are all correct, `0..=1`: those that are too easy.
     pub group_all_correct: f64,
+    /// Share of groups whose rollouts are all correct, some of them without a hint, `0..=1`: no length of a
+    /// hint would have made them differ.
+    pub group_all_correct_unhinted: f64,
     /// Mean generated tokens of a rollout.
     pub response_length_mean: f64,
     /// Share of rollouts cut by the length limit, `0..=1`.
@@ -205,6 +208,10 @@ impl StepMetrics {
             }
             put("group/zero_variance", self.group_zero_variance);
             put("group/all_correct", self.group_all_correct);
+            put(
+                "group/all_correct_unhinted",
+                self.group_all_correct_unhinted,
+            );
         }
         put("policy/loss", self.policy.loss);
         if let Some(kl) = self.policy.kl {

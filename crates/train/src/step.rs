@@ -240,6 +240,8 @@ struct Sampled {
     seen_groups: usize,
     uniform_groups: usize,
     solved_groups: usize,
+    /// Of those, groups with rollouts that had no hint.
+    solved_unhinted_groups: usize,
     /// Of each round, problems tried and those whose tries all ended alike.
     rounds: Vec<RoundCounts>,
     failures: Vec<(&'static str, u64)>,
@@ -306,7 +308,10 @@ impl Sampled {
         self.seen_groups += 1;
         // Before shaping by length, which would hide that all answers are worth the same.
         self.uniform_groups += usize::from(!dynamic_sampling_keep(&rewards));
-        self.solved_groups += usize::from(members().all(|rollout| rollout.correct));
+        let solved = members().all(|rollout| rollout.correct);
+        let unhinted = members().any(|rollout| !rollout.trace && rollout.hint_tokens == 0);
+        self.solved_groups += usize::from(solved);
+        self.solved_unhinted_groups += usize::from(solved && unhinted);
         self.count_rounds(&group, recipe.target_accuracy());
         if !objective.dynamic_sampling.drop_uniform || dynamic_sampling_keep(&correct) {
             self.groups.push(group);
@@ -338,6 +343,10 @@ impl Sampled {
         }
     }
 
+    fn share_of_groups(&self, groups: usize) -> f64 {
+        groups as f64 / self.seen_groups.max(1) as f64
+    }
+
     fn metrics(&self, max_rounds: usize, target_accuracy: Option<f64>) -> StepMetrics {
         let all = || self.rollouts.iter();
         let generated = || all().filter(|rollout| !rollout.trace);
@@ -361,8 +370,9 @@ impl Sampled {
             reward_failures: self.failures.clone(),
             hint_rate_mean: mean(all().map(|rollout| rollout.hint_rate)),
             rounds: rounds.collect(),
-            group_zero_variance: self.uniform_groups as f64 / self.seen_groups.max(1) as f64,
-            group_all_correct: self.solved_groups as f64 / self.seen_groups.max(1) as f64,
+            group_zero_variance: self.share_of_groups(self.uniform_groups),
+            group_all_correct: self.share_of_groups(self.solved_groups),
+            group_all_correct_unhinted: self.share_of_groups(self.solved_unhinted_groups),
             response_length_mean: mean(generated().map(|r| r.tokens.len() as f64)),
             truncated: mean(generated().map(|r| f64::from(u8::from(r.truncated)))),
             tokens_rollout: self.engine.tokens,

@@ -45,6 +45,8 @@ pub const GLOSSARY: &[Glossary] = glossary![
         "low with hints; near 1 means that problems are all too hard or all too easy";
     "group/all_correct", "groups that are too easy", "groups whose rollouts are all correct / groups", "0..1",
         "low until problems are solved without hints; the rest of group/zero_variance is too hard";
+    "group/all_correct_unhinted", "groups that are too easy whatever the hint", "groups whose rollouts are all correct, some of them without a hint / groups", "0..1",
+        "rises as problems are learned; what it leaves of group/zero_variance is what other hint lengths could have mended";
     "policy/loss", "value of the objective", "policy + kl + imitation - entropy terms with their coefficients, mean over updates", "-",
         "small and noisy; its size says little, a jump says much";
     "policy/kl", "distance to the reference policy", "chosen estimator, mean over generated tokens", "nats a token",

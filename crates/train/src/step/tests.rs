@@ -53,16 +53,23 @@ impl Reward for Drawn {
     fn score(&self, request: &RewardRequest<'_>) -> Score {
         std::thread::sleep(self.delay.mul_f64(draw(request.id).uniform()));
         let correct = (self.varies)(request.problem) && draw(request.completion).uniform() < 0.4;
-        Score {
-            value: (!(self.is_left_out)(request.completion))
-                .then_some(f64::from(u8::from(correct))),
-            verdict: Some(if correct {
-                Verdict::Correct
-            } else {
-                Verdict::Wrong
-            }),
-            detail: None,
+        let mut score = score(correct);
+        if (self.is_left_out)(request.completion) {
+            score.value = None;
         }
+        score
+    }
+}
+
+fn score(correct: bool) -> Score {
+    Score {
+        value: Some(f64::from(u8::from(correct))),
+        verdict: Some(if correct {
+            Verdict::Correct
+        } else {
+            Verdict::Wrong
+        }),
+        detail: None,
     }
 }
 
@@ -385,6 +392,40 @@ fn rounds_and_groups_that_end_alike_are_counted() {
         all_wrong,
         sampled.groups.iter().filter(wrong).count() as f64 / 4.0
     );
+}
+
+#[test]
+fn groups_solved_without_a_hint_are_told_from_those_with_too_long_ones() {
+    /// Every answer to the problems that a draw picks is right.
+    struct Solved;
+    impl Reward for Solved {
+        fn score(&self, request: &RewardRequest<'_>) -> Score {
+            score(draw(request.problem).uniform() < 0.5)
+        }
+    }
+    let counts = |overrides: &[&str]| {
+        let sampled = sample(&mut Bench::new(overrides).run(&Solved), 1);
+        let metrics = sampled.metrics(4, Some(0.5));
+        assert_eq!(metrics.group_zero_variance, 1.0);
+        let hintless = sampled.groups.iter().filter(|group| {
+            let mut rollouts = group.rollouts.iter();
+            group.rollouts.iter().all(|rollout| rollout.correct)
+                && rollouts.any(|rollout| rollout.hint_tokens == 0)
+        });
+        assert_eq!(
+            metrics.group_all_correct_unhinted,
+            hintless.count() as f64 / 4.0
+        );
+        (
+            metrics.group_all_correct,
+            metrics.group_all_correct_unhinted,
+        )
+    };
+    let (all, unhinted) = counts(&["method=grpo"]);
+    assert!(all > 0.0 && all < 1.0 && unhinted == all);
+    assert_eq!(counts(&["method=seele", "hint.rounds=1"]), (all, 0.0));
+    // One rollout of a group has a hint, the others have none.
+    assert_eq!(counts(&["method=prefix-rft"]), (all, all));
 }
 
 #[test]
