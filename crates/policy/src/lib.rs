@@ -4,6 +4,8 @@
 pub mod adamw;
 pub mod chat;
 pub mod config;
+#[cfg(feature = "cuda")]
+pub mod cuda;
 pub mod decoder;
 pub mod encoding;
 pub mod error;

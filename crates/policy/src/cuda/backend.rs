@@ -1,0 +1,223 @@
+//! What the passes ask of a device.
+
+use super::error::DeviceError;
+use crate::kernels::matmul::Compute;
+use std::any::Any;
+
+/// Every kernel, as `kernels/` names it.
+pub(super) const KERNELS: [&str; 22] = [
+    "embed",
+    "rms_norm",
+    "rms_norm_backward",
+    "sum_rows",
+    "add_parts",
+    "shape_qkv",
+    "unshape_qkv",
+    "swiglu",
+    "swiglu_backward",
+    "gather_rows",
+    "scatter_rows",
+    "embed_backward",
+    "attend",
+    "attend_backward_queries",
+    "attend_backward_keys",
+    "sum_heads",
+    "attend_decoding",
+    "score_rows",
+    "logits_gradient",
+    "draw",
+    "adamw",
+    "round_weights",
+];
+
+/// The kernel of the gradient's norm, which works in double precision.
+pub(super) const SUM_SQUARES: &str = "sum_squares";
+
+/// Sources of the kernels behind the header of the compiler they are for, in order.
+pub(super) const SOURCES: [&str; 6] = [
+    include_str!("kernels/numbers.h"),
+    include_str!("kernels/rows.cu"),
+    include_str!("kernels/tiles.h"),
+    include_str!("kernels/attention.cu"),
+    include_str!("kernels/scores.cu"),
+    include_str!("kernels/optimizer.cu"),
+];
+
+/// What the kernels are compiled for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Shape {
+    pub(super) compute: Compute,
+    /// Width of an attention head.
+    pub(super) head: usize,
+}
+
+impl Shape {
+    /// Bytes of a number.
+    pub(super) fn number(self) -> usize {
+        match self.compute {
+            Compute::F32 => 4,
+            Compute::Bf16 => 2,
+        }
+    }
+
+    /// The whole source, `first` being the header for the compiler.
+    pub(super) fn source(self, first: &str, last: &str) -> String {
+        let number = usize::from(self.compute == Compute::Bf16);
+        let settings = format!("#define NUMBER {number}\n#define HEAD {}\n", self.head);
+        let parts = [settings.as_str(), first]
+            .into_iter()
+            .chain(SOURCES)
+            .chain([last]);
+        parts.collect::<Vec<_>>().concat()
+    }
+
+    /// Bytes of shared memory that a kernel asks for at its launch, as its source divides them.
+    pub(super) fn shared(self, kernel: &str) -> u32 {
+        let width = self.head.next_multiple_of(16);
+        let more = 16 / self.number();
+        let (pitch, keys, queries) = (width + more, 64 + more, 32 + more);
+        let numbers = match kernel {
+            "attend" => 3 * 64 * pitch + 64 * keys,
+            "attend_backward_queries" => 4 * 64 * pitch + 64 * keys,
+            "attend_backward_keys" => (2 * 64 + 2 * 32) * pitch + 4 * 2 * 16 * queries,
+            _ => 0,
+        };
+        (numbers * self.number()) as u32
+    }
+}
+
+/// One argument of a kernel, exactly as wide as its parameter.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Argument {
+    /// An address; 0 is none.
+    At(u64),
+    Int(i32),
+    Long(i64),
+    Float(f32),
+}
+
+impl Argument {
+    /// Its bytes, at the beginning of eight.
+    pub(super) fn slot(self) -> u64 {
+        match self {
+            Self::At(address) => address,
+            Self::Int(value) => u64::from(value as u32),
+            Self::Long(value) => value as u64,
+            Self::Float(value) => u64::from(value.to_bits()),
+        }
+    }
+}
+
+/// A matrix in a device's memory, row-major.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Matrix {
+    pub(super) at: u64,
+    /// Elements from row to row.
+    pub(super) stride: usize,
+    /// Whether it is meant the other way round.
+    pub(super) transposed: bool,
+}
+
+/// `c[m x n] = a[m x k] * b[k x n] + beta * c`; factors are numbers.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Product {
+    pub(super) m: usize,
+    pub(super) n: usize,
+    pub(super) k: usize,
+    pub(super) a: Matrix,
+    pub(super) b: Matrix,
+    /// 0 or 1.
+    pub(super) beta: f32,
+    pub(super) c: u64,
+    pub(super) c_stride: usize,
+    /// Whether `c` holds floats; else numbers.
+    pub(super) c_floats: bool,
+}
+
+/// A sequence of launches that a device has taken down to run it again.
+#[derive(Default)]
+pub(super) struct Recording(pub(super) Option<Box<dyn Any + Send>>);
+
+/// Memory, kernels and products of a device, one order of work.
+///
+/// Addresses are the device's own: the callers in this module hand in only what `allocate` gave, with ranges that
+/// lie inside, and kernels with the parameters of their sources.
+pub(super) trait Backend: Send + Sync {
+    fn shape(&self) -> Shape;
+    fn allocate(&self, bytes: usize) -> Result<u64, DeviceError>;
+    fn release(&self, at: u64, bytes: usize);
+    /// Returns when the bytes may be changed.
+    fn upload(&self, to: u64, bytes: &[u8]) -> Result<(), DeviceError>;
+    /// Waits for all work before it.
+    fn download(&self, from: u64, bytes: &mut [u8]) -> Result<(), DeviceError>;
+    fn copy(&self, from: u64, to: u64, bytes: usize) -> Result<(), DeviceError>;
+    fn clear(&self, at: u64, bytes: usize) -> Result<(), DeviceError>;
+    fn launch(
+        &self,
+        kernel: &'static str,
+        grid: [usize; 2],
+        threads: u32,
+        arguments: &[Argument],
+    ) -> Result<(), DeviceError>;
+    fn product(&self, product: &Product) -> Result<(), DeviceError>;
+    /// Does `work`, which launches the same with the same arguments every time; a device that can takes it down
+    /// the first time and repeats it from there.
+    fn replay(
+        &self,
+        recording: &mut Recording,
+        work: &mut dyn FnMut() -> Result<(), DeviceError>,
+    ) -> Result<(), DeviceError>;
+}
+
+/// Goes through a pass without doing it, to find what memory it needs.
+pub(super) struct Rehearsal(pub(super) Shape);
+
+impl Backend for Rehearsal {
+    fn shape(&self) -> Shape {
+        self.0
+    }
+
+    fn allocate(&self, _: usize) -> Result<u64, DeviceError> {
+        Ok(0)
+    }
+
+    fn release(&self, _: u64, _: usize) {}
+
+    fn upload(&self, _: u64, _: &[u8]) -> Result<(), DeviceError> {
+        Ok(())
+    }
+
+    fn download(&self, _: u64, _: &mut [u8]) -> Result<(), DeviceError> {
+        Ok(())
+    }
+
+    fn copy(&self, _: u64, _: u64, _: usize) -> Result<(), DeviceError> {
+        Ok(())
+    }
+
+    fn clear(&self, _: u64, _: usize) -> Result<(), DeviceError> {
+        Ok(())
+    }
+
+    fn launch(
+        &self,
+        _: &'static str,
+        _: [usize; 2],
+        _: u32,
+        _: &[Argument],
+    ) -> Result<(), DeviceError> {
+        Ok(())
+    }
+
+    fn product(&self, _: &Product) -> Result<(), DeviceError> {
+        Ok(())
+    }
+
+    fn replay(
+        &self,
+        _: &mut Recording,
+        work: &mut dyn FnMut() -> Result<(), DeviceError>,
+    ) -> Result<(), DeviceError> {
+        work()
+    }
+}

@@ -1,0 +1,97 @@
+//! Keys and values on a device, in pages of 32 positions with all layers.
+
+use super::backend::Backend;
+use super::error::DeviceError;
+use super::memory::Memory;
+use crate::config::ModelConfig;
+use crate::decoder::cache::PAGE_TOKENS;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Bytes that a pool asks the device for at a time, in whole pages.
+const SLAB: usize = 64 << 20;
+
+/// Pages of one decoder; those of dropped sequences are used again.
+pub(super) struct PagePool {
+    backend: Arc<dyn Backend>,
+    page_bytes: usize,
+    slabs: Vec<Memory>,
+    free: Vec<u64>,
+}
+
+impl PagePool {
+    pub(super) fn new(backend: &Arc<dyn Backend>, config: &ModelConfig) -> Self {
+        let number = backend.shape().number();
+        Self {
+            backend: Arc::clone(backend),
+            page_bytes: config.layers
+                * config.kv_heads
+                * 2
+                * PAGE_TOKENS
+                * config.head_dim
+                * number,
+            slabs: Vec::new(),
+            free: Vec::new(),
+        }
+    }
+
+    fn take(&mut self) -> Result<u64, DeviceError> {
+        if self.free.is_empty() {
+            let pages = (SLAB / self.page_bytes).max(1);
+            // Where there is no room for many, there may be for one.
+            let slab = match Memory::new(&self.backend, pages * self.page_bytes) {
+                Err(DeviceError::OutOfMemory { .. }) if pages > 1 => {
+                    Memory::new(&self.backend, self.page_bytes)
+                }
+                other => other,
+            }?;
+            let pages = slab.bytes / self.page_bytes;
+            let at = |page: usize| slab.at + (page * self.page_bytes) as u64;
+            self.free.extend((0..pages).rev().map(at));
+            self.slabs.push(slab);
+        }
+        Ok(self.free.pop().expect("a slab has at least one page"))
+    }
+}
+
+/// Pages of one sequence on a device; empty until its decoder writes to it.
+#[derive(Default)]
+pub struct DevicePages {
+    pub(super) pages: Vec<u64>,
+    pool: Option<Arc<Mutex<PagePool>>>,
+}
+
+impl std::fmt::Debug for DevicePages {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(out, "DevicePages({})", self.pages.len())
+    }
+}
+
+impl DevicePages {
+    /// Pages held, of 32 positions each.
+    pub fn count(&self) -> usize {
+        self.pages.len()
+    }
+
+    /// Makes room for `tokens` positions.
+    pub(super) fn reserve(
+        &mut self,
+        pool: &Arc<Mutex<PagePool>>,
+        tokens: usize,
+    ) -> Result<(), DeviceError> {
+        while self.pages.len() * PAGE_TOKENS < tokens {
+            let page = pool.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+            self.pages.push(page);
+            self.pool.get_or_insert_with(|| Arc::clone(pool));
+        }
+        Ok(())
+    }
+}
+
+impl Drop for DevicePages {
+    fn drop(&mut self) {
+        if let Some(pool) = &self.pool {
+            let mut pool = pool.lock().unwrap_or_else(PoisonError::into_inner);
+            pool.free.append(&mut self.pages);
+        }
+    }
+}

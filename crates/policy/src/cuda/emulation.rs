@@ -1,0 +1,212 @@
+//! The device's emulation: the kernels' own sources compiled for the CPU, so that tests hold them, and the
+//! whole decoder on them, to the CPU's decoder.
+
+use super::backend::{Argument, Backend, KERNELS, Product, Recording, SUM_SQUARES, Shape};
+use super::error::DeviceError;
+use libloading::Library;
+use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
+use std::collections::HashMap;
+use std::ffi::c_void;
+use std::process::Command;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Where memory begins: on multiples of this, as on a device.
+const ALIGNMENT: usize = 256;
+/// What fresh memory is full of: no number.
+const POISON: u8 = 0xff;
+
+type Kernel = unsafe extern "C" fn(*const u32, u32, u32, *mut *mut c_void);
+type Multiply = unsafe extern "C" fn(
+    i32,
+    i32,
+    i32,
+    *const c_void,
+    i32,
+    i32,
+    *const c_void,
+    i32,
+    i32,
+    f32,
+    *mut c_void,
+    i32,
+    i32,
+);
+
+/// Kernels for the CPU, of one shape.
+pub(super) struct Emulation {
+    shape: Shape,
+    kernels: HashMap<&'static str, Kernel>,
+    multiply: Multiply,
+    /// Keeps the code loaded.
+    _library: Library,
+}
+
+impl Emulation {
+    /// The kernels of this shape, compiled once a process.
+    pub(super) fn of(shape: Shape) -> Result<Arc<dyn Backend>, DeviceError> {
+        static COMPILED: Mutex<Vec<Arc<Emulation>>> = Mutex::new(Vec::new());
+        let mut compiled = COMPILED.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(found) = compiled.iter().find(|found| found.shape == shape) {
+            return Ok(Arc::clone(found) as Arc<dyn Backend>);
+        }
+        let made = Arc::new(Self::compile(shape)?);
+        compiled.push(Arc::clone(&made));
+        Ok(made)
+    }
+
+    fn compile(shape: Shape) -> Result<Self, DeviceError> {
+        let failed = |reason: String| DeviceError::Failed {
+            what: "compiling kernels for the CPU",
+            reason,
+        };
+        let source = shape.source(
+            include_str!("kernels/emulation.h"),
+            include_str!("kernels/product.cpp"),
+        );
+        let name = format!(
+            "seele-kernels-{}-{:?}-{}",
+            std::process::id(),
+            shape.compute,
+            shape.head
+        );
+        let folder = std::env::temp_dir().join(name);
+        std::fs::create_dir_all(&folder).map_err(|error| failed(error.to_string()))?;
+        let (code, library) = (folder.join("kernels.cpp"), folder.join("kernels.so"));
+        let compiler = std::env::var_os("CXX").unwrap_or_else(|| "c++".into());
+        std::fs::write(&code, source).map_err(|error| failed(error.to_string()))?;
+        let output = Command::new(compiler)
+            .args(["-std=c++17", "-O2", "-shared", "-fPIC", "-o"])
+            .args([&library, &code])
+            .output()
+            .map_err(|_| DeviceError::MissingLibrary {
+                library: "a C++ compiler (`c++`, or what `CXX` names)",
+            })?;
+        if !output.status.success() {
+            return Err(DeviceError::Compile {
+                target: "the CPU".to_owned(),
+                log: String::from_utf8_lossy(&output.stderr).into_owned(),
+            });
+        }
+        // SAFETY: the library was made from our sources and runs nothing when it is loaded.
+        let loaded =
+            unsafe { Library::new(&library) }.map_err(|error| failed(error.to_string()))?;
+        // It stays mapped; a folder that cannot be removed does no harm.
+        std::fs::remove_dir_all(&folder).ok();
+        let mut kernels = HashMap::new();
+        for name in KERNELS.into_iter().chain([SUM_SQUARES]) {
+            let symbol = format!("emulated_{name}");
+            // SAFETY: `EXPORT` in `emulation.h` gives every kernel this signature.
+            let kernel = unsafe { loaded.get::<Kernel>(symbol.as_bytes()) };
+            kernels.insert(name, *kernel.map_err(|error| failed(error.to_string()))?);
+        }
+        // SAFETY: the signature is that in `product.cpp`.
+        let multiply = unsafe { loaded.get::<Multiply>(b"emulated_product") };
+        Ok(Self {
+            shape,
+            kernels,
+            multiply: *multiply.map_err(|error| failed(error.to_string()))?,
+            _library: loaded,
+        })
+    }
+}
+
+fn layout(bytes: usize) -> Layout {
+    Layout::from_size_align(bytes, ALIGNMENT).expect("sizes of tests are far from the largest")
+}
+
+impl Backend for Emulation {
+    fn shape(&self) -> Shape {
+        self.shape
+    }
+
+    fn allocate(&self, bytes: usize) -> Result<u64, DeviceError> {
+        // SAFETY: `bytes` is at least 1; the range is the fresh allocation.
+        unsafe {
+            let at = alloc(layout(bytes));
+            if at.is_null() {
+                handle_alloc_error(layout(bytes));
+            }
+            at.write_bytes(POISON, bytes);
+            Ok(at as u64)
+        }
+    }
+
+    fn release(&self, at: u64, bytes: usize) {
+        // SAFETY: `allocate` gave it with this layout.
+        unsafe { dealloc(at as *mut u8, layout(bytes)) }
+    }
+
+    fn upload(&self, to: u64, bytes: &[u8]) -> Result<(), DeviceError> {
+        // SAFETY: the range lies in an allocation, which Rust code does not see otherwise.
+        unsafe { (to as *mut u8).copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) }
+        Ok(())
+    }
+
+    fn download(&self, from: u64, bytes: &mut [u8]) -> Result<(), DeviceError> {
+        // SAFETY: as above.
+        unsafe { (from as *const u8).copy_to_nonoverlapping(bytes.as_mut_ptr(), bytes.len()) }
+        Ok(())
+    }
+
+    fn copy(&self, from: u64, to: u64, bytes: usize) -> Result<(), DeviceError> {
+        // SAFETY: both ranges lie in allocations.
+        unsafe { (from as *const u8).copy_to(to as *mut u8, bytes) }
+        Ok(())
+    }
+
+    fn clear(&self, at: u64, bytes: usize) -> Result<(), DeviceError> {
+        // SAFETY: the range lies in an allocation.
+        unsafe { (at as *mut u8).write_bytes(0, bytes) }
+        Ok(())
+    }
+
+    fn launch(
+        &self,
+        kernel: &'static str,
+        grid: [usize; 2],
+        threads: u32,
+        arguments: &[Argument],
+    ) -> Result<(), DeviceError> {
+        let mut slots: Vec<u64> = arguments.iter().map(|argument| argument.slot()).collect();
+        let mut places: Vec<*mut c_void> = slots
+            .iter_mut()
+            .map(|slot| std::ptr::from_mut(slot).cast())
+            .collect();
+        let grid = [grid[0] as u32, grid[1] as u32, 1];
+        let shared = self.shape.shared(kernel);
+        // SAFETY: the arguments are of the kernel's types, by the caller's promise.
+        unsafe { self.kernels[kernel](grid.as_ptr(), threads, shared, places.as_mut_ptr()) }
+        Ok(())
+    }
+
+    fn product(&self, product: &Product) -> Result<(), DeviceError> {
+        let Product { a, b, .. } = product;
+        // SAFETY: the matrices lie in allocations, by the caller's promise.
+        unsafe {
+            (self.multiply)(
+                product.m as i32,
+                product.n as i32,
+                product.k as i32,
+                a.at as *const c_void,
+                a.stride as i32,
+                i32::from(a.transposed),
+                b.at as *const c_void,
+                b.stride as i32,
+                i32::from(b.transposed),
+                product.beta,
+                product.c as *mut c_void,
+                product.c_stride as i32,
+                i32::from(product.c_floats),
+            );
+        }
+        Ok(())
+    }
+
+    fn replay(
+        &self,
+        _: &mut Recording,
+        work: &mut dyn FnMut() -> Result<(), DeviceError>,
+    ) -> Result<(), DeviceError> {
+        work()
+    }
+}

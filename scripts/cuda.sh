@@ -1,0 +1,44 @@
+#!/bin/sh
+# Builds with `--features cuda` and checks what can be checked without a GPU:
+#   scripts/cuda.sh [folder]          NVRTC only (90 MB): build, lints, kernels for Hopper, tests on their CPU form
+#   scripts/cuda.sh --run [folder]    also cuBLAS (600 MB), which a machine with a GPU needs at run time
+# The libraries come from PyPI into `folder` (default: target/cuda); no toolkit is needed. What the last line
+# prints lets the binary find them.
+set -eu
+cd "$(dirname "$0")/.."
+
+packages="nvidia-cuda-nvrtc==13.0.*"
+if [ "${1:-}" = --run ]; then
+    packages="$packages nvidia-cublas==13.0.*"
+    shift
+fi
+folder=$(mkdir -p "${1:-target/cuda}" && cd "${1:-target/cuda}" && pwd)
+# Word splitting is meant: one package a word.
+# shellcheck disable=SC2086
+python3 -m pip install --quiet --no-deps --upgrade --target "$folder" $packages
+libraries="$folder/nvidia/cu13/lib"
+for library in libnvrtc.so.13 libnvrtc-builtins.so.13.0; do
+    if [ ! -e "$libraries/$library" ]; then
+        echo "no $library in $libraries: the package is laid out otherwise than this script expects" >&2
+        exit 1
+    fi
+done
+export LD_LIBRARY_PATH="$libraries${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
+
+cargo clippy --release -p seele-policy --features cuda --all-targets -- -D warnings
+# Every kernel for compute capability 9.0 and 8.0, and the device's decoder on its kernels' CPU form against the
+# CPU's decoder and the golden models.
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+cargo test --release -p seele-policy --features cuda --lib cuda:: -- --nocapture >"$log" 2>&1 || {
+    cat "$log"
+    exit 1
+}
+cat "$log"
+if grep -q "skipped: cannot find NVRTC" "$log"; then
+    echo "NVRTC was not found, so no kernel was compiled" >&2
+    exit 1
+fi
+cargo test --release -p seele-policy --features cuda --test cuda_golden -- --nocapture
+
+echo "export LD_LIBRARY_PATH=$libraries"
