@@ -34,11 +34,11 @@ use crate::config::ModelConfig;
 use crate::kernels::attention::Heads;
 use crate::kernels::buffers::Buffer;
 use crate::kernels::elementwise::{Rotary, rms_norm};
+use crate::kernels::team;
 use crate::parameters::Parameters;
-use rayon::prelude::*;
 use weights::{Vector, Weights};
 
-/// Elements of embedding rows that one task fetches, at least.
+/// Elements of embedding rows that one task fetches.
 const EMBEDDED: usize = 1 << 12;
 
 /// A model's weights, packed, with what a pass over it needs. `Send` and `Sync`.
@@ -109,15 +109,16 @@ impl Decoder {
     fn embed(&self, tokens: &[u32]) -> Buffer {
         let width = self.config.hidden_size;
         let mut rows = Buffer::take(tokens.len() * width);
-        let embed = |(row, &token): (&mut [f32], &u32)| {
-            let token = token as usize;
-            let known = token < self.config.vocab_size;
-            self.weights.embed(if known { token } else { 0 }, row);
-        };
         // A packed row lies scattered, so that fetching it takes longer than its size suggests.
         let few = EMBEDDED.div_ceil(width.max(1));
-        let pairs = rows.par_chunks_exact_mut(width).zip(tokens);
-        pairs.with_min_len(few).for_each(embed);
+        team::each_chunk(&mut rows, few * width, |chunk, rows| {
+            let tokens = tokens[chunk * few..].iter();
+            for (row, &token) in rows.chunks_exact_mut(width).zip(tokens) {
+                let token = token as usize;
+                let known = token < self.config.vocab_size;
+                self.weights.embed(if known { token } else { 0 }, row);
+            }
+        });
         rows
     }
 
@@ -127,12 +128,6 @@ impl Decoder {
         rms_norm(hidden, &norm.values, self.epsilon(), &mut out);
         out
     }
-}
-
-/// Runs `work` on a thread of the pool: from there, each of its many parallel parts starts without
-/// waking a thread first.
-fn in_pool<R: Send>(work: impl FnOnce() -> R + Send) -> R {
-    rayon::scope(|_| work())
 }
 
 #[cfg(test)]

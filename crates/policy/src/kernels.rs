@@ -10,6 +10,7 @@ pub(crate) mod buffers;
 pub mod elementwise;
 pub mod matmul;
 pub mod softmax;
+pub mod team;
 mod transpose;
 
 /// Compiles a function twice, once for AVX-512 and once for any processor, and picks at run time.

@@ -9,8 +9,8 @@ use crate::engine::{Alternative, BranchRequest, FinishedBranch, RolloutEngine, T
 use crate::sampling::{Draw, Sampler, Sampling};
 use crate::{RolloutError, RolloutStatistics};
 use branch::{Branch, Waiting};
-use rayon::prelude::*;
 use seele_policy::decoder::{DecodeRow, Decoder, TrunkCache};
+use seele_policy::kernels::team;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -273,37 +273,55 @@ impl<'a> LocalEngine<'a> {
                 .logits_with_extremes(hidden, &mut self.logits, &mut self.extremes);
             times.decode += begun.elapsed();
             let begun = Instant::now();
-            self.logits
-                .par_chunks_mut(vocab)
-                .zip(&self.extremes)
-                .zip(branches)
-                .try_for_each_init(Sampler::default, |sampler, ((logits, extremes), branch)| {
-                    let position = branch.tokens.len();
-                    let BranchSettings {
-                        sampling,
-                        alternatives,
-                    } = &branch.settings;
-                    let key = branch.key.with(position as u64);
-                    let Draw { token, logprob } = sampler
-                        .draw_between(*extremes, logits, sampling, key)
-                        .ok_or(RolloutError::NonFiniteLogits {
-                            tag: branch.tag,
-                            position,
-                        })?;
-                    if *alternatives > 0 {
-                        let likeliest = sampler.likeliest(logits, *alternatives);
-                        branch.alternatives.push(likeliest);
-                    }
-                    branch.tokens.push(token);
-                    branch.logprobs.push(logprob);
-                    Ok(())
-                })?;
+            let (extremes, drawing) = (&self.extremes, &*branches);
+            let draw = |sampler: &mut Sampler, row: usize, logits: &mut [f32]| {
+                let branch = &drawing[row];
+                let key = branch.key.with(branch.tokens.len() as u64);
+                let settings = &branch.settings;
+                let draw = sampler.draw_between(extremes[row], logits, &settings.sampling, key)?;
+                let alternatives = (settings.alternatives > 0)
+                    .then(|| sampler.likeliest(logits, settings.alternatives));
+                Some((draw, alternatives))
+            };
+            let draws = team::collect_chunks(&mut self.logits, vocab, Sampler::default, draw);
+            for (branch, drawn) in branches.iter_mut().zip(draws) {
+                let position = branch.tokens.len();
+                let (Draw { token, logprob }, alternatives) =
+                    drawn.ok_or(RolloutError::NonFiniteLogits {
+                        tag: branch.tag,
+                        position,
+                    })?;
+                branch.alternatives.extend(alternatives);
+                branch.tokens.push(token);
+                branch.logprobs.push(logprob);
+            }
             times.draw += begun.elapsed();
         }
         let drawn = drawing.len();
         self.statistics.decoded_tokens += drawn as u64;
         self.statistics.steps += u64::from(drawn > 0);
         Ok(drawn)
+    }
+
+    /// One step, as [`RolloutEngine::step`].
+    fn advance(&mut self) -> Result<Vec<FinishedBranch>, RolloutError> {
+        let begun = Instant::now();
+        self.admit();
+        if self.active.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.make_room();
+        let decoding = Instant::now();
+        self.forward()?;
+        self.statistics.time.decode += decoding.elapsed();
+        self.note_peak();
+        let drawn = self.draw()?;
+        let finished = self.retire();
+        self.fullest_step = self.fullest_step.max(drawn);
+        if self.waiting.len() == 0 && 2 * drawn < self.fullest_step {
+            self.statistics.time.tail += begun.elapsed();
+        }
+        Ok(finished)
     }
 
     /// Takes the branches that ended out of the batch.
@@ -366,23 +384,7 @@ impl RolloutEngine for LocalEngine<'_> {
     }
 
     fn step(&mut self) -> Result<Vec<FinishedBranch>, RolloutError> {
-        let begun = Instant::now();
-        self.admit();
-        if self.active.is_empty() {
-            return Ok(Vec::new());
-        }
-        self.make_room();
-        let decoding = Instant::now();
-        self.forward()?;
-        self.statistics.time.decode += decoding.elapsed();
-        self.note_peak();
-        let drawn = self.draw()?;
-        let finished = self.retire();
-        self.fullest_step = self.fullest_step.max(drawn);
-        if self.waiting.len() == 0 && 2 * drawn < self.fullest_step {
-            self.statistics.time.tail += begun.elapsed();
-        }
-        Ok(finished)
+        team::together(|| self.advance())
     }
 
     fn pending(&self) -> usize {

@@ -1,12 +1,12 @@
 //! Prefill of trunks, and one token a branch.
 
+use super::Decoder;
 use super::cache::{BranchCache, TrunkCache};
-use super::{Decoder, in_pool};
 use crate::kernels::Shared;
 use crate::kernels::attention::{self, BranchQueries, Sight};
 use crate::kernels::buffers::Buffer;
 use crate::kernels::matmul::matmul_with_extremes;
-use rayon::prelude::*;
+use crate::kernels::team::{self, together};
 
 /// Parameters of a model whose layers are so small that rows are shared out between threads once a
 /// step instead of once a product.
@@ -14,6 +14,8 @@ const SMALL_MODEL: usize = 1 << 22;
 /// Rows of a thread from which on the same is worth it for any model: so many make up for each thread
 /// reading all weights.
 const MANY_ROWS: usize = 48;
+/// Rows whose keys and values one task writes.
+const ROWS_WRITTEN: usize = 4;
 
 /// One branch's next input.
 pub struct DecodeRow<'a> {
@@ -29,7 +31,7 @@ impl Decoder {
     /// Appends `tokens` to a trunk (prefill).
     pub fn extend_trunk(&self, trunk: &mut TrunkCache, tokens: &[u32]) {
         if !tokens.is_empty() {
-            in_pool(|| self.prefill(trunk, tokens));
+            together(|| self.prefill(trunk, tokens));
         }
     }
 
@@ -50,27 +52,24 @@ impl Decoder {
             let mut attended = Buffer::take(tokens.len() * heads.query_width());
             let shared = Shared(attended.as_mut_ptr());
             let runs = tokens.len().div_ceil(heads.rows_per_task());
-            (0..runs * heads.kv_heads).into_par_iter().for_each_init(
-                Default::default,
-                |scratch, index| {
-                    let (run, kv_head) = (index / heads.kv_heads, index % heads.kv_heads);
-                    let row = run * heads.rows_per_task();
-                    let count = heads.rows_per_task().min(tokens.len() - row);
-                    let blocks = trunk.pages.blocks(heads, layer, kv_head);
-                    let sight = Sight {
-                        trunk: blocks,
-                        fork: 0,
-                        own: blocks,
-                        before: first + row,
-                    };
-                    // SAFETY: each task writes one head of its own rows.
-                    unsafe {
-                        let out = Shared(shared.at(row * heads.query_width()));
-                        let queries = &qkv[row * stride..];
-                        attention::sequence(heads, kv_head, queries, count, sight, scratch, out);
-                    }
-                },
-            );
+            team::each_with(runs * heads.kv_heads, Default::default, |scratch, index| {
+                let (run, kv_head) = (index / heads.kv_heads, index % heads.kv_heads);
+                let row = run * heads.rows_per_task();
+                let count = heads.rows_per_task().min(tokens.len() - row);
+                let blocks = trunk.pages.blocks(heads, layer, kv_head);
+                let sight = Sight {
+                    trunk: blocks,
+                    fork: 0,
+                    own: blocks,
+                    before: first + row,
+                };
+                // SAFETY: each task writes one head of its own rows.
+                unsafe {
+                    let out = Shared(shared.at(row * heads.query_width()));
+                    let queries = &qkv[row * stride..];
+                    attention::sequence(heads, kv_head, queries, count, sight, scratch, out);
+                }
+            });
             let middle = self.after_attention(weights, &hidden, &attended);
             let gate_up = self.gate_up(weights, &middle);
             hidden = self.feed_forward(weights, &middle, &gate_up);
@@ -88,17 +87,19 @@ impl Decoder {
         let share = rows.len().div_ceil(rayon::current_num_threads()).max(1);
         let small = self.weights.parameters() <= SMALL_MODEL;
         if !small && share < MANY_ROWS {
-            in_pool(|| self.decode_rows(rows, hidden, true));
+            together(|| self.decode_rows(rows, hidden));
         } else {
             // A row's bits do not depend on its company, so any cut will do.
-            rows.par_chunks_mut(share)
-                .zip(hidden.par_chunks_mut(share * width))
-                .for_each(|(rows, hidden)| self.decode_rows(rows, hidden, false));
+            let hidden = Shared(hidden.as_mut_ptr());
+            team::each_chunk(rows, share, |chunk, rows| {
+                // SAFETY: each task writes the states of its own rows.
+                let hidden = unsafe { hidden.slice(chunk * share * width, rows.len() * width) };
+                self.decode_rows(rows, hidden);
+            });
         }
     }
 
-    /// `alone` if no other thread of the pool has rows of its own meanwhile.
-    fn decode_rows(&self, rows: &mut [DecodeRow<'_>], hidden: &mut [f32], alone: bool) {
+    fn decode_rows(&self, rows: &mut [DecodeRow<'_>], hidden: &mut [f32]) {
         let heads = self.heads();
         let stride = heads.row_width();
         let tokens: Vec<u32> = rows.iter().map(|row| row.token).collect();
@@ -114,53 +115,39 @@ impl Decoder {
         let mut state = self.embed(&tokens);
         for (layer, weights) in self.weights.blocks.iter().enumerate() {
             let (qkv, _) = self.project(weights, &state, &positions);
-            let write = |(row, qkv): (&mut DecodeRow<'_>, &[f32])| {
-                let (keys, values) = keys_and_values(qkv, heads.query_width());
-                let at = row.branch.len;
-                row.branch.pages.write(heads, layer, at, keys, values);
-            };
-            if alone {
-                let share = rows.len().div_ceil(rayon::current_num_threads()).max(1);
-                let qkv = qkv.par_chunks(share * stride);
-                rows.par_chunks_mut(share).zip(qkv).for_each(|(rows, qkv)| {
-                    rows.iter_mut()
-                        .zip(qkv.chunks_exact(stride))
-                        .for_each(write);
-                });
-            } else {
-                rows.iter_mut()
-                    .zip(qkv.chunks_exact(stride))
-                    .for_each(write);
-            }
+            team::each_chunk(rows, ROWS_WRITTEN, |chunk, rows| {
+                let qkv = qkv[chunk * ROWS_WRITTEN * stride..].chunks_exact(stride);
+                for (row, qkv) in rows.iter_mut().zip(qkv) {
+                    let (keys, values) = keys_and_values(qkv, heads.query_width());
+                    let at = row.branch.len;
+                    row.branch.pages.write(heads, layer, at, keys, values);
+                }
+            });
             let mut attended = Buffer::take(rows.len() * heads.query_width());
             let shared = Shared(attended.as_mut_ptr());
             let rows = &*rows;
-            let work = |scratch: &mut _, index: usize| {
-                let (run, kv_head) = (&runs[index / heads.kv_heads], index % heads.kv_heads);
-                let seen: Vec<BranchQueries<'_>> = rows[run.clone()]
-                    .iter()
-                    .map(|row| BranchQueries {
-                        fork: row.branch.fork,
-                        own: row.branch.pages.blocks(heads, layer, kv_head),
-                        len: row.branch.len + 1,
-                    })
-                    .collect();
-                let trunk = rows[run.start].trunk.pages.blocks(heads, layer, kv_head);
-                let queries = &qkv[run.start * stride..];
-                // SAFETY: each task writes one head of its own rows.
-                unsafe {
-                    let out = Shared(shared.at(run.start * heads.query_width()));
-                    attention::branches(heads, kv_head, queries, trunk, &seen, scratch, out);
-                }
-            };
-            let tasks = runs.len() * heads.kv_heads;
-            if alone {
-                let tasks = (0..tasks).into_par_iter().with_max_len(1);
-                tasks.for_each_init(Default::default, work);
-            } else {
-                let mut scratch = Default::default();
-                (0..tasks).for_each(|index| work(&mut scratch, index));
-            }
+            team::each_with(
+                runs.len() * heads.kv_heads,
+                Default::default,
+                |scratch, index| {
+                    let (run, kv_head) = (&runs[index / heads.kv_heads], index % heads.kv_heads);
+                    let seen: Vec<BranchQueries<'_>> = rows[run.clone()]
+                        .iter()
+                        .map(|row| BranchQueries {
+                            fork: row.branch.fork,
+                            own: row.branch.pages.blocks(heads, layer, kv_head),
+                            len: row.branch.len + 1,
+                        })
+                        .collect();
+                    let trunk = rows[run.start].trunk.pages.blocks(heads, layer, kv_head);
+                    let queries = &qkv[run.start * stride..];
+                    // SAFETY: each task writes one head of its own rows.
+                    unsafe {
+                        let out = Shared(shared.at(run.start * heads.query_width()));
+                        attention::branches(heads, kv_head, queries, trunk, &seen, scratch, out);
+                    }
+                },
+            );
             let middle = self.after_attention(weights, &state, &attended);
             let gate_up = self.gate_up(weights, &middle);
             state = self.feed_forward(weights, &middle, &gate_up);

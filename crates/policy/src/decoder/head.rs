@@ -5,7 +5,7 @@ use super::Decoder;
 use crate::kernels::buffers::Buffer;
 use crate::kernels::elementwise::add;
 use crate::kernels::softmax::{log_sum_exp_and_entropy, logits_gradient, scale_by_temperature};
-use rayon::prelude::*;
+use crate::kernels::team;
 
 /// Logits that exist at one time (128 MiB); whole rows, at least [`LEAST_ROWS`].
 const LOGITS: usize = 1 << 25;
@@ -18,6 +18,7 @@ pub(super) fn rows_at_a_time(vocab_size: usize) -> usize {
 }
 
 /// What one predicting row knows.
+#[derive(Default)]
 struct RowScore {
     log_sum_exp: f32,
     entropy: f32,
@@ -71,29 +72,26 @@ impl Decoder {
                 let starts: Vec<usize> = (0..targets.len())
                     .filter(|&i| i == 0 || targets[i].0 != targets[i - 1].0)
                     .collect();
-                logits
-                    .par_chunks_mut(vocab)
-                    .enumerate()
-                    .for_each(|(at, logits)| {
-                        let end = starts.get(at + 1).copied().unwrap_or(targets.len());
-                        let own = &targets[starts[at]..end];
-                        let total = own.iter().map(|&(_, _, slot)| dlogprobs[slot]).sum();
-                        let slope = own
-                            .iter()
-                            .map(|&(_, _, slot)| dentropies.get(slot).copied().unwrap_or(0.0))
-                            .sum();
-                        logits_gradient(
-                            logits,
-                            scores[at].log_sum_exp,
-                            total,
-                            scores[at].entropy,
-                            slope,
-                        );
-                        for &(_, token, slot) in own {
-                            logits[token as usize] += dlogprobs[slot];
-                        }
-                        scale_by_temperature(logits, temperature);
-                    });
+                team::each_chunk(logits, vocab, |at, logits| {
+                    let end = starts.get(at + 1).copied().unwrap_or(targets.len());
+                    let own = &targets[starts[at]..end];
+                    let total = own.iter().map(|&(_, _, slot)| dlogprobs[slot]).sum();
+                    let slope = own
+                        .iter()
+                        .map(|&(_, _, slot)| dentropies.get(slot).copied().unwrap_or(0.0))
+                        .sum();
+                    logits_gradient(
+                        logits,
+                        scores[at].log_sum_exp,
+                        total,
+                        scores[at].entropy,
+                        slope,
+                    );
+                    for &(_, token, slot) in own {
+                        logits[token as usize] += dlogprobs[slot];
+                    }
+                    scale_by_temperature(logits, temperature);
+                });
                 let inputs = gather(hidden, rows, width);
                 let mut dinputs = Buffer::take(inputs.len());
                 let head = &self.weights.head;
@@ -129,17 +127,19 @@ impl Decoder {
             let inputs = gather(hidden, &rows, width);
             let mut logits = Buffer::take(rows.len() * vocab);
             self.weights.head.apply(&inputs, &mut logits);
-            let scores: Vec<RowScore> = logits
-                .par_chunks_mut(vocab)
-                .map(|logits| {
+            let scores: Vec<RowScore> = team::collect_chunks(
+                &mut logits,
+                vocab,
+                || (),
+                |(), _, logits| {
                     scale_by_temperature(logits, temperature);
                     let (log_sum_exp, entropy) = log_sum_exp_and_entropy(logits);
                     RowScore {
                         log_sum_exp,
                         entropy,
                     }
-                })
-                .collect();
+                },
+            );
             work(&rows, &targets[first..end], &mut logits, &scores);
             first = end;
         }

@@ -1,10 +1,11 @@
 //! The products with weights by themselves: what a pass cannot do without, to measure passes against.
 
+use super::Decoder;
 use super::cache::{PAGE_TOKENS, page_bytes};
 use super::head::rows_at_a_time;
 use super::weights::Linear;
-use super::{Decoder, in_pool};
 use crate::kernels::buffers::Buffer;
+use crate::kernels::team::together;
 
 impl Decoder {
     /// Multiplications and additions of the products with weights in a forward pass over `rows` rows, of
@@ -47,7 +48,7 @@ impl Decoder {
         x.fill(0.5);
         let wide = (most * self.weights.head.out).max(rows * blocks_out.unwrap_or(0));
         let mut y = Buffer::take(wide);
-        in_pool(|| {
+        together(|| {
             for linear in self.block_linears() {
                 linear.apply(&x[..rows * linear.depth], &mut y[..rows * linear.out]);
             }

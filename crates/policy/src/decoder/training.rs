@@ -1,11 +1,12 @@
 //! The whole pass over a micro-batch of groups: scores of every predicted token, and gradients.
 
+use super::Decoder;
 use super::block::Tape;
 use super::footprint::tape_bytes;
 use super::tree::{Rows, TreeGroup};
-use super::{Decoder, in_pool};
 use crate::kernels::buffers::{self, Buffer};
 use crate::kernels::elementwise::{add, rms_norm_backward};
+use crate::kernels::team::together;
 
 /// Log-prob and entropy of every slot: group by group, the trunk's tokens beyond the prompt, then the
 /// branches' tokens in order.
@@ -44,7 +45,7 @@ struct Forward {
 impl Decoder {
     /// Log-probs and entropies of every slot, forward only.
     pub fn evaluate(&self, groups: &[TreeGroup<'_>], temperature: f32) -> TokenScores {
-        let scores = in_pool(|| {
+        let scores = together(|| {
             let rows = Rows::of(groups);
             let mut hidden = self.embed(&rows.tokens);
             for block in 0..self.weights.blocks.len() {
@@ -76,10 +77,10 @@ impl Decoder {
     ) -> Result<TokenScores, E> {
         // A fresh gradient has not been touched yet.
         buffers::prefer_huge_pages(gradient);
-        let mut forward = in_pool(|| self.forward(groups, temperature));
+        let mut forward = together(|| self.forward(groups, temperature));
         let scores = std::mem::take(&mut forward.scores);
         let slopes = loss(&scores)?;
-        in_pool(|| self.backward(forward, &slopes, temperature, gradient));
+        together(|| self.backward(forward, &slopes, temperature, gradient));
         buffers::trim();
         Ok(scores)
     }

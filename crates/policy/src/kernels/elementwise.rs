@@ -1,11 +1,12 @@
 //! RMS norm, rotary embedding, SwiGLU and bias, forward and backward, row by row.
 
 use super::softmax::{exp, total};
-use super::{Shared, multiversion};
-use rayon::prelude::*;
+use super::{Shared, multiversion, team};
 
 /// Elements below which a pass runs on the calling thread.
 const SERIAL_ELEMENTS: usize = 1 << 15;
+/// Rows of a task.
+const ROWS_AT_A_TIME: usize = 8;
 
 /// Runs `work` on each row of `out`, on several threads if there is enough to do.
 fn each_row(out: &mut [f32], width: usize, work: impl Fn(usize, &mut [f32]) + Sync) {
@@ -14,10 +15,11 @@ fn each_row(out: &mut [f32], width: usize, work: impl Fn(usize, &mut [f32]) + Sy
             .enumerate()
             .for_each(|(i, row)| work(i, row));
     } else {
-        out.par_chunks_mut(width)
-            .with_min_len(8)
-            .enumerate()
-            .for_each(|(i, row)| work(i, row));
+        team::each_chunk(out, ROWS_AT_A_TIME * width, |i, rows| {
+            for (j, row) in rows.chunks_mut(width).enumerate() {
+                work(ROWS_AT_A_TIME * i + j, row);
+            }
+        });
     }
 }
 
@@ -99,8 +101,8 @@ fn summed_rows(
         let blocks = d.chunks_mut(width * ROWS_PER_SUM).enumerate();
         blocks.map(block).collect()
     } else {
-        let blocks = d.par_chunks_mut(width * ROWS_PER_SUM).enumerate();
-        blocks.map(block).collect()
+        let len = width * ROWS_PER_SUM;
+        team::collect_chunks(d, len, || (), |(), i, d| block((i, d)))
     };
     for sum in sums {
         add(dweight, &sum);

@@ -14,12 +14,11 @@ mod packed;
 
 pub use packed::Packed;
 
-use super::Shared;
 use super::buffers::{self, Buffer};
+use super::{Shared, team};
 use bfloat16::{Strip, TILE_DEPTH, TILE_ROWS, TILE_WORDS, unit};
 use extremes::{Extremes, RowExtremes};
 use float32::Tile;
-use rayon::prelude::*;
 
 /// Columns of a packed panel.
 const PANEL: usize = 32;
@@ -116,17 +115,17 @@ enum Left<'a> {
 }
 
 /// Runs `work` for each index, side by side if `elements` are many.
-fn each<S: Send>(
+fn each<S>(
     count: usize,
     elements: usize,
-    state: impl Fn() -> S + Sync + Send,
-    work: impl Fn(&mut S, usize) + Sync + Send,
+    state: impl Fn() -> S + Sync,
+    work: impl Fn(&mut S, usize) + Sync,
 ) {
     if elements < 1 << 16 {
         let mut state = state();
         (0..count).for_each(|i| work(&mut state, i));
     } else {
-        (0..count).into_par_iter().for_each_init(state, work);
+        team::each_with(count, state, work);
     }
 }
 
@@ -189,18 +188,15 @@ fn tasks(
         .next_multiple_of(block / 8)
         .min(block);
     let row_blocks = rows.div_ceil(height);
-    (0..row_blocks * groups)
-        .into_par_iter()
-        .with_max_len(1)
-        .for_each(|i| {
-            let (row, panel) = (i / groups * height, i % groups * width);
-            task(
-                row,
-                height.min(rows - row),
-                panel,
-                width.min(panels - panel),
-            );
-        });
+    team::each(row_blocks * groups, |i| {
+        let (row, panel) = (i / groups * height, i % groups * width);
+        task(
+            row,
+            height.min(rows - row),
+            panel,
+            width.min(panels - panel),
+        );
+    });
 }
 
 fn product_floats(

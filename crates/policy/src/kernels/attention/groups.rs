@@ -2,9 +2,8 @@
 
 use super::backward::{self, Share};
 use super::{BLOCK, Blocks, Heads, Sight, Span, forward, pack};
-use crate::kernels::Shared;
 use crate::kernels::buffers::Buffer;
-use rayon::prelude::*;
+use crate::kernels::{Shared, team};
 
 /// Causal attention of sequences that follow each other, `lengths[i]` rows each: every row attends to the
 /// rows of its own sequence up to itself.
@@ -74,15 +73,13 @@ pub(crate) fn groups(heads: Heads, groups: &[Vec<Span>], qkv: &[f32], out: &mut 
     let mut packed = Buffer::take(blocks * words);
     let shared = Shared(packed.as_mut_ptr());
     let each = |index: usize| (index / heads.kv_heads, index % heads.kv_heads);
-    (0..spans.len() * heads.kv_heads)
-        .into_par_iter()
-        .for_each(|index| {
-            let (s, kv_head) = each(index);
-            let (span, own) = (&spans[s], count(&spans[s]));
-            // SAFETY: each task writes the blocks of its span and head.
-            let out = unsafe { shared.slice((starts[s] + kv_head * own) * words, own * words) };
-            pack(heads, kv_head, &qkv[span.first * stride..], span.rows, out);
-        });
+    team::each(spans.len() * heads.kv_heads, |index| {
+        let (s, kv_head) = each(index);
+        let (span, own) = (&spans[s], count(&spans[s]));
+        // SAFETY: each task writes the blocks of its span and head.
+        let out = unsafe { shared.slice((starts[s] + kv_head * own) * words, own * words) };
+        pack(heads, kv_head, &qkv[span.first * stride..], span.rows, out);
+    });
     let packed = &packed;
     let run = |s: usize, kv_head: usize| {
         let own = count(&spans[s]);
@@ -101,9 +98,10 @@ pub(crate) fn groups(heads: Heads, groups: &[Vec<Span>], qkv: &[f32], out: &mut 
         }
     }
     let shared = Shared(out.as_mut_ptr());
-    (0..tasks.len() * heads.kv_heads)
-        .into_par_iter()
-        .for_each_init(Default::default, |scratch, index| {
+    team::each_with(
+        tasks.len() * heads.kv_heads,
+        Default::default,
+        |scratch, index| {
             let (task, kv_head) = each(index);
             let (s, trunk, first) = tasks[task];
             let span = &spans[s];
@@ -121,7 +119,8 @@ pub(crate) fn groups(heads: Heads, groups: &[Vec<Span>], qkv: &[f32], out: &mut 
                 let queries = &qkv[row * stride..];
                 forward::sequence(heads, kv_head, queries, count, sight, scratch, out);
             }
-        });
+        },
+    );
 }
 
 /// Gradient of [`groups`] by q, k and v: overwrites `dqkv`.
@@ -139,17 +138,17 @@ pub(crate) fn groups_backward(
         .flat_map(|(group, spans)| backward::shares(group, spans))
         .collect();
     // For each share, the parts of all heads.
-    let mut parts: Vec<Buffer> = (0..shares.len() * heads.kv_heads)
-        .into_par_iter()
-        .with_max_len(1)
-        .map_init(Default::default, |scratch, index| {
+    let mut parts: Vec<Buffer> = team::collect(
+        shares.len() * heads.kv_heads,
+        Default::default,
+        |scratch, index| {
             let (share, kv_head) = (&shares[index / heads.kv_heads], index % heads.kv_heads);
             let spans = &groups[share.group];
             // SAFETY: a task owns the key-value head's columns of its share's rows, and those of
             // the query heads that read it.
             unsafe { backward::share(heads, kv_head, share, spans, qkv, dout, shared, scratch) }
-        })
-        .collect();
+        },
+    );
     let mut rest = parts.drain(..);
     for shares in shares.chunk_by(|a, b| a.group == b.group) {
         let mut by_head: Vec<Vec<Buffer>> = (0..heads.kv_heads).map(|_| Vec::new()).collect();

@@ -2,10 +2,9 @@
 
 use super::bfloat16::{self, TILE_DEPTH};
 use super::{Compute, PANEL, each};
-use crate::kernels::Shared;
 use crate::kernels::buffers::{self, Aligned, Buffer};
 use crate::kernels::transpose::transpose_floats;
-use rayon::prelude::*;
+use crate::kernels::{Shared, team};
 
 /// A matrix `[depth, columns]` in panels of 32 columns, padded with zeros.
 ///
@@ -55,33 +54,33 @@ impl Packed {
             depth * columns
         );
         let compute = self.compute;
-        self.panels
-            .pairs_mut()
-            .par_chunks_exact_mut(words)
-            .enumerate()
-            .for_each_init(
-                Default::default,
-                |(joined, scratch): &mut (Buffer, Buffer), (p, panel)| {
-                    let count = PANEL.min(columns - p * PANEL);
-                    // The rows of a panel may come from two weights.
-                    join(weights, depth, p * PANEL, count, joined);
-                    match compute {
-                        Compute::F32 => {
-                            // SAFETY: the panel is words of 32 bits, and every bit pattern is a float32.
-                            let panel = unsafe {
-                                std::slice::from_raw_parts_mut(
-                                    panel.as_mut_ptr().cast::<f32>(),
-                                    panel.len(),
-                                )
-                            };
-                            transpose_floats(joined, depth, [count, depth], panel, PANEL);
-                        }
-                        Compute::Bf16 => {
-                            bfloat16::pack_panel_transposed(joined, depth, scratch, panel);
-                        }
+        let panels = Shared(self.panels.pairs_mut().as_mut_ptr());
+        team::each_with(
+            columns.div_ceil(PANEL),
+            Default::default,
+            |(joined, scratch): &mut (Buffer, Buffer), p| {
+                // SAFETY: each task writes its own panel.
+                let panel = unsafe { panels.slice(p * words, words) };
+                let count = PANEL.min(columns - p * PANEL);
+                // The rows of a panel may come from two weights.
+                join(weights, depth, p * PANEL, count, joined);
+                match compute {
+                    Compute::F32 => {
+                        // SAFETY: the panel is words of 32 bits, and every bit pattern is a float32.
+                        let panel = unsafe {
+                            std::slice::from_raw_parts_mut(
+                                panel.as_mut_ptr().cast::<f32>(),
+                                panel.len(),
+                            )
+                        };
+                        transpose_floats(joined, depth, [count, depth], panel, PANEL);
                     }
-                },
-            );
+                    Compute::Bf16 => {
+                        bfloat16::pack_panel_transposed(joined, depth, scratch, panel);
+                    }
+                }
+            },
+        );
     }
 
     /// Packs `matrix`, row-major `[depth, columns]`, as it stands, into memory from the pool.
