@@ -315,8 +315,9 @@ def cases(args, folder):
             model, prompts = os.path.join(folder, "tiny"), os.path.join(folder, "tiny.jsonl")
             tiny_model(model)
             write_prompts(prompts, [f"{i % 10}+{i // 10}=" for i in range(TINY["prompts"])])
-            tiny = {"part": part, "model": model, "dtype": "float32", "size": TINY, "prompts": prompts}
-            yield "tiny float32", {**task, **tiny}
+            tiny = {"part": part, "model": model, "size": TINY, "prompts": prompts}
+            for dtype in both:
+                yield f"tiny {dtype}", {**task, **tiny, "dtype": dtype}
         else:
             print(f"there is no part `{part}`", file=sys.stderr)
             sys.exit(2)
