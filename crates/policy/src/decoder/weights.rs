@@ -2,8 +2,8 @@
 
 use crate::config::ModelConfig;
 use crate::kernels::matmul::{Compute, Packed, add_outer, matmul};
+use crate::kernels::team::together;
 use crate::parameters::Layout;
-use rayon::prelude::*;
 use std::ops::Range;
 use std::sync::OnceLock;
 
@@ -200,14 +200,16 @@ impl Weights {
 
     /// Packs new values into the same memory.
     pub(crate) fn update(&mut self, values: &[f32]) {
-        self.blocks
-            .par_iter_mut()
-            .for_each(|block| block.update(values));
-        self.final_norm.update(values);
-        self.head.update(values);
-        if let Some(embedding) = &mut self.embedding {
-            embedding.update(values);
-        }
+        together(|| {
+            for block in &mut self.blocks {
+                block.update(values);
+            }
+            self.final_norm.update(values);
+            self.head.update(values);
+            if let Some(embedding) = &mut self.embedding {
+                embedding.update(values);
+            }
+        });
     }
 
     /// Numbers in all projections of the blocks and the output projection.

@@ -142,6 +142,9 @@ impl Team {
 }
 
 /// Runs `work`, the parallel parts of which ([`each`]) find the threads of the current pool awake.
+///
+/// `work` must not wait for tasks of the pool in other ways (parallel iterators, joins): its threads are
+/// busy waiting for `work`.
 pub fn together<R: Send>(work: impl FnOnce() -> R + Send) -> R {
     /// Sends the followers home, after a panic too.
     struct Dismissing<'a>(&'a Team);
