@@ -3,6 +3,7 @@
 
 mod args;
 mod commands;
+mod device;
 mod exit;
 mod hub;
 mod interrupt;

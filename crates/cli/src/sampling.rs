@@ -1,7 +1,7 @@
 //! Sampling for the commands that only read a model: what they ask for and what they get.
 
+use crate::device::DeviceArg;
 use anyhow::Context;
-use seele_policy::decoder::Decoder;
 use seele_policy::model::Model;
 use seele_random::Key;
 use seele_rollout::{Finish, LocalEngine, RolloutError, complete};
@@ -75,10 +75,11 @@ pub(crate) fn sample(
     model: &Model,
     requests: &[Request],
     sampling: &Sampling,
+    device: DeviceArg,
     max_new_tokens: usize,
     finished: &mut dyn FnMut(usize),
 ) -> anyhow::Result<Vec<Completion>> {
-    let decoder = Decoder::new(&model.config, &model.parameters);
+    let decoder = device.decoder(&model.config, &model.parameters)?;
     let settings = seele_rollout::Sampling {
         temperature: sampling.temperature as f32,
         top_p: sampling.top_p as f32,

@@ -214,10 +214,11 @@ fn decoding(c: &mut Criterion) {
         decoder.extend_trunk(&mut trunk, &tokens(256, 3));
         let (mut hidden, mut logits) = (Vec::new(), Vec::new());
         group.bench_function(format!("32 branches {compute:?}"), |bench| {
-            let mut branches = vec![BranchCache::new(256); 32];
+            let fresh = || (0..32).map(|_| BranchCache::new(256)).collect();
+            let mut branches: Vec<BranchCache> = fresh();
             bench.iter(|| {
                 if branches[0].len() == 128 {
-                    branches.fill(BranchCache::new(256));
+                    branches = fresh();
                 }
                 let mut rows: Vec<DecodeRow<'_>> = branches
                     .iter_mut()

@@ -19,7 +19,6 @@ mod decoding;
 mod device;
 mod driver;
 mod emulation;
-mod error;
 mod gradients;
 mod memory;
 mod optimizer;
@@ -27,10 +26,10 @@ mod scores;
 mod training;
 mod weights;
 
+pub use crate::device::DeviceError;
 pub use cache::DevicePages;
 pub use decoding::{DecodeInput, DrawnToken, TokenRequest};
 pub use device::{Device, DeviceDecoder};
-pub use error::DeviceError;
 
 #[cfg(test)]
 mod tests;

@@ -11,6 +11,7 @@
 //! * [`decoding`]: one token a branch; [`cache`]: the keys and values behind it;
 //! * [`footprint`]: the memory that a decoder and its passes hold;
 //! * [`products`]: the products with weights alone, to measure passes against;
+//! * `host`: all of it on the CPU; on a GPU, `crate::cuda`;
 //! * [`options`]: number type of products, and what the backward pass rebuilds.
 
 pub mod block;
@@ -18,6 +19,9 @@ pub mod cache;
 pub mod decoding;
 pub mod footprint;
 pub mod head;
+mod host;
+#[cfg(feature = "cuda")]
+mod on_device;
 pub mod options;
 pub mod products;
 pub mod training;
@@ -26,31 +30,37 @@ mod weights;
 
 pub use cache::{BranchCache, TrunkCache};
 pub use decoding::DecodeRow;
+#[cfg(feature = "cuda")]
+pub use on_device::Draws;
 pub use options::{Compute, DecoderOptions, Recompute};
 pub use training::{ScoreGradients, TokenScores};
 pub use tree::{TreeBranch, TreeGroup};
 
 use crate::config::ModelConfig;
-use crate::kernels::attention::Heads;
-use crate::kernels::buffers::Buffer;
-use crate::kernels::elementwise::{Rotary, rms_norm};
-use crate::kernels::team;
 use crate::parameters::Parameters;
-use weights::{Vector, Weights};
+use host::HostDecoder;
 
-/// Elements of embedding rows that one task fetches.
-const EMBEDDED: usize = 1 << 12;
-
-/// A model's weights, packed, with what a pass over it needs. `Send` and `Sync`.
+/// A model's weights, ready for passes. `Send` and `Sync`.
 ///
-/// In [`Compute::Bf16`] it holds the weights rounded to bfloat16, the embedding of a tied model included;
-/// norms and biases stay float32, and so do all sums, norms and softmax; attention rounds queries, keys,
-/// values and its weights.
+/// On the CPU it holds them packed for the kernels. In [`Compute::Bf16`] they are rounded to bfloat16, the
+/// embedding of a tied model included; norms and biases stay float32, and so do all sums, norms and softmax;
+/// attention rounds queries, keys, values and its weights.
 pub struct Decoder {
-    config: ModelConfig,
-    options: DecoderOptions,
-    rotary: Rotary,
-    weights: Weights,
+    place: Place,
+}
+
+/// Where a decoder's numbers are.
+#[cfg_attr(
+    feature = "cuda",
+    expect(
+        clippy::large_enum_variant,
+        reason = "a program has one or two decoders"
+    )
+)]
+enum Place {
+    Host(HostDecoder),
+    #[cfg(feature = "cuda")]
+    Device(on_device::OnDevice),
 }
 
 impl Decoder {
@@ -59,74 +69,42 @@ impl Decoder {
         Self::with_options(config, parameters, DecoderOptions::default())
     }
 
-    /// Packs a model's weights; the parameters are copied, not kept.
+    /// Packs a model's weights for the CPU; the parameters are copied, not kept.
     pub fn with_options(
         config: &ModelConfig,
         parameters: &Parameters,
         options: DecoderOptions,
     ) -> Self {
         Self {
-            rotary: Rotary::new(
-                &config.rope_inverse_frequencies(),
-                config.max_position_embeddings,
-            ),
-            weights: Weights::new(
-                config,
-                parameters.layout(),
-                &parameters.values,
-                options.compute,
-            ),
-            config: config.clone(),
-            options,
+            place: Place::Host(HostDecoder::new(config, parameters, options)),
         }
     }
 
     /// Takes over new weights after an optimiser step.
     pub fn update(&mut self, parameters: &Parameters) {
-        self.weights.update(&parameters.values);
+        match &mut self.place {
+            Place::Host(host) => host.update(parameters),
+            #[cfg(feature = "cuda")]
+            Place::Device(device) => device.update(parameters),
+        }
     }
 
     /// Shape and settings.
     pub fn config(&self) -> &ModelConfig {
-        &self.config
+        match &self.place {
+            Place::Host(host) => host.config(),
+            #[cfg(feature = "cuda")]
+            Place::Device(device) => device.decoder().config(),
+        }
     }
 
     /// How it computes.
     pub fn options(&self) -> DecoderOptions {
-        self.options
-    }
-
-    fn epsilon(&self) -> f32 {
-        self.config.rms_norm_eps as f32
-    }
-
-    fn heads(&self) -> Heads {
-        Heads::of(&self.config, self.options.compute)
-    }
-
-    /// Embedding rows of `tokens`, `[tokens, hidden_size]`; an id beyond the vocabulary is row 0 (callers
-    /// check ids where they enter the program).
-    fn embed(&self, tokens: &[u32]) -> Buffer {
-        let width = self.config.hidden_size;
-        let mut rows = Buffer::take(tokens.len() * width);
-        // A packed row lies scattered, so that fetching it takes longer than its size suggests.
-        let few = EMBEDDED.div_ceil(width.max(1));
-        team::each_chunk(&mut rows, few * width, |chunk, rows| {
-            let tokens = tokens[chunk * few..].iter();
-            for (row, &token) in rows.chunks_exact_mut(width).zip(tokens) {
-                let token = token as usize;
-                let known = token < self.config.vocab_size;
-                self.weights.embed(if known { token } else { 0 }, row);
-            }
-        });
-        rows
-    }
-
-    /// RMS norm of `[rows, hidden_size]`.
-    fn normalise(&self, hidden: &[f32], norm: &Vector) -> Buffer {
-        let mut out = Buffer::take(hidden.len());
-        rms_norm(hidden, &norm.values, self.epsilon(), &mut out);
-        out
+        match &self.place {
+            Place::Host(host) => host.options(),
+            #[cfg(feature = "cuda")]
+            Place::Device(device) => device.decoder().options(),
+        }
     }
 }
 

@@ -7,6 +7,7 @@ pub mod config;
 #[cfg(feature = "cuda")]
 pub mod cuda;
 pub mod decoder;
+pub mod device;
 pub mod encoding;
 pub mod error;
 mod fsdp;

@@ -71,4 +71,8 @@ pub enum RolloutError {
         /// Index of the token in the branch.
         position: usize,
     },
+    /// The device that the model is on has failed, or has no room.
+    #[cfg(feature = "cuda")]
+    #[error(transparent)]
+    Device(#[from] seele_policy::device::DeviceError),
 }

@@ -2,6 +2,8 @@
 
 mod branch;
 mod memory;
+#[cfg(feature = "cuda")]
+mod on_device;
 
 pub use memory::EngineLoad;
 
@@ -261,6 +263,10 @@ impl<'a> LocalEngine<'a> {
 
     /// Draws the next token of every branch that has caught up with itself; returns how many those are.
     fn draw(&mut self) -> Result<usize, RolloutError> {
+        #[cfg(feature = "cuda")]
+        if let Some(drawn) = self.draw_on_device()? {
+            return Ok(drawn);
+        }
         let config = self.decoder.config();
         let (width, vocab) = (config.hidden_size, config.vocab_size);
         let times = &mut self.statistics.time;
@@ -313,6 +319,8 @@ impl<'a> LocalEngine<'a> {
         self.make_room();
         let decoding = Instant::now();
         self.forward()?;
+        #[cfg(feature = "cuda")]
+        self.decoder.check()?;
         self.statistics.time.decode += decoding.elapsed();
         self.note_peak();
         let drawn = self.draw()?;

@@ -18,6 +18,9 @@ pub enum TrainError {
     /// The weights cannot be read.
     #[error("cannot read the model: {0}")]
     Load(#[from] LoadError),
+    /// The device that was asked for cannot be had, has failed, or has no room.
+    #[error("`device`: {0}")]
+    Device(#[from] seele_policy::device::DeviceError),
     /// A checkpoint cannot be written or used.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),

@@ -10,6 +10,8 @@ mod evaluate;
 mod group;
 pub mod metrics;
 pub mod objective;
+#[cfg(feature = "cuda")]
+mod on_device;
 pub mod optimizer_schedule;
 pub mod progress;
 pub mod recipe;

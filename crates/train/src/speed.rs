@@ -25,6 +25,7 @@ use crate::recipe::{MaterialsError, RecipeError};
 use ceiling::Ceilings;
 use seele_policy::config::ModelConfig;
 use seele_policy::decoder::{Compute, Decoder};
+use seele_policy::device::DeviceChoice;
 use seele_random::Key;
 use seele_rollout::RolloutError;
 use serde::Serialize;
@@ -55,6 +56,8 @@ pub struct Measuring {
     pub compute: Compute,
     /// Most tokens that go forward and backward together.
     pub tokens_per_microbatch: usize,
+    /// Where the model computes.
+    pub device: DeviceChoice,
 }
 
 /// Why nothing was measured.
@@ -141,7 +144,7 @@ pub struct Report {
     pub phases: Vec<Phase>,
     /// The model's products with weights by themselves.
     pub product_ceilings: Vec<ProductCeiling>,
-    /// Memory read by all threads, GB a second.
+    /// Memory read by all threads, GB a second; on a GPU, its memory read and written by copies.
     pub read_gb_per_second: f64,
     /// Seconds of each run.
     pub runs: Vec<f64>,

@@ -6,6 +6,8 @@ use crate::evaluate::Grader;
 use crate::group::{Group, Rollout};
 use crate::metrics::{PolicyMetrics, ResidentMemory, RoundMetrics, StepMetrics, StepTimes};
 use crate::objective::dynamic_sampling_keep;
+#[cfg(feature = "cuda")]
+use crate::on_device::cache_memory;
 use crate::progress::{Observer, Phase};
 use crate::recipe::{EncodedData, OldLogprobs, Recipe};
 use crate::update::{
@@ -59,8 +61,12 @@ impl Run<'_> {
             }
         };
         score_hints(&self.learner.decoder, objective, &mut groups, budget);
+        #[cfg(feature = "cuda")]
+        self.learner.decoder.check()?;
         if let Some(reference) = &self.reference {
             score_reference(reference, &mut groups, budget);
+            #[cfg(feature = "cuda")]
+            reference.check()?;
         }
         time.logprobs = scoring.elapsed().as_secs_f64();
 
@@ -141,8 +147,14 @@ impl Run<'_> {
             draws.retain(|draw| drawn.insert(draw.problem));
             let begun = Instant::now();
             let active = recipe.rollout.max_active_branches;
+            let memory = recipe.rollout.cache_memory.bytes();
+            #[cfg(feature = "cuda")]
+            let memory = match self.learner.decoder.on_device() {
+                Some(_) => cache_memory(&self.learner.decoder, recipe.rollout.cache_memory),
+                None => memory,
+            };
             let mut engine = LocalEngine::new(&self.learner.decoder, sampling.clone(), active)?
-                .with_cache_memory(recipe.rollout.cache_memory.bytes());
+                .with_cache_memory(memory);
             let collected = collection.collect(&draws, &mut engine, observer);
             let mut collected = collected.map_err(|error| error.at_step(step))?;
             let reward = collected.reward_time.as_secs_f64();

@@ -8,6 +8,8 @@ use crate::progress::{Observer, Phase};
 use crate::recipe::{EncodedData, Length, SftPlan};
 use crate::update::{Budget, Learner};
 use seele_data::{EncodedProblem, JoinedProblems, join_encoded};
+#[cfg(feature = "cuda")]
+use seele_policy::decoder::Decoder;
 use seele_policy::decoder::{ScoreGradients, TreeGroup};
 use seele_random::Key;
 use std::convert::Infallible;
@@ -130,10 +132,12 @@ impl Supervised<'_> {
             .learning_rate
             .learning_rate(step as u64 - 1, self.steps as u64);
         let (loss, tokens_train) = self.gradient(learner, &sequences, observer);
+        #[cfg(feature = "cuda")]
+        learner.decoder.check()?;
         let grad_norm = if loss.is_finite() {
             learner.apply(learning_rate)
         } else {
-            learner.gradient.fill(0.0);
+            learner.clear_gradient();
             f64::NAN
         };
         let time_step = begun.elapsed().as_secs_f64();
@@ -191,16 +195,12 @@ impl Supervised<'_> {
                 rows += sequence.ids.len();
                 rows <= self.tokens_per_microbatch
             });
-            let (batch, later) = rest.split_at(fitting.count().max(1));
+            let count = fitting.count().max(1);
+            #[cfg(feature = "cuda")]
+            let count = with_room(&learner.decoder, &rest[..count]);
+            let (batch, later) = rest.split_at(count);
             rest = later;
-            let trees: Vec<TreeGroup<'_>> = batch
-                .iter()
-                .map(|sequence| TreeGroup {
-                    trunk: &sequence.ids,
-                    prompt_tokens: 1,
-                    branches: Vec::new(),
-                })
-                .collect();
+            let trees = trees(batch);
             let targets = || batch.iter().flat_map(|sequence| &sequence.is_target[1..]);
             let outcome = learner
                 .decoder
@@ -221,4 +221,28 @@ impl Supervised<'_> {
         }
         (loss, tokens)
     }
+}
+
+/// Every sequence as a trunk of its own.
+fn trees(sequences: &[JoinedProblems]) -> Vec<TreeGroup<'_>> {
+    let tree = |sequence| {
+        let sequence: &JoinedProblems = sequence;
+        TreeGroup {
+            trunk: &sequence.ids,
+            prompt_tokens: 1,
+            branches: Vec::new(),
+        }
+    };
+    sequences.iter().map(tree).collect()
+}
+
+/// Sequences that the device has room for at a time, at least 1.
+#[cfg(feature = "cuda")]
+fn with_room(decoder: &Decoder, sequences: &[JoinedProblems]) -> usize {
+    let mut count = sequences.len();
+    // What is wrong besides is told by the pass itself.
+    while count > 1 && decoder.reserve(&trees(&sequences[..count])).is_err() {
+        count /= 2;
+    }
+    count
 }

@@ -15,6 +15,8 @@ use crate::progress::{Observer, Phase};
 use crate::recipe::{Materials, Recipe};
 use crate::step::Run;
 use crate::supervised::Supervised;
+#[cfg(feature = "cuda")]
+use crate::watch::Warning;
 use crate::watch::Watch;
 use seele_random::Key;
 use std::path::{Path, PathBuf};
@@ -201,7 +203,11 @@ impl<'a> Session<'a> {
                 self.save(observer)?;
             }
         }
+        #[cfg(feature = "cuda")]
+        self.run.learner.read_back()?;
         self.run.learner.reset_optimizer();
+        #[cfg(feature = "cuda")]
+        self.run.learner.write_moments()?;
         self.state.stage = Stage::BeforeTraining;
         self.saved = None;
         Ok(false)
@@ -220,6 +226,8 @@ impl<'a> Session<'a> {
                 return Ok(true);
             }
             if self.has_evaluation() {
+                #[cfg(feature = "cuda")]
+                self.run.learner.read_back()?;
                 let results = self.evaluate(0, observer)?;
                 self.log.append_evaluation(0, &results)?;
                 observer.evaluated(0, &results);
@@ -244,6 +252,10 @@ impl<'a> Session<'a> {
             observer.step_finished(&metrics);
             for warning in watch.look(&metrics) {
                 observer.warning(step, &warning);
+            }
+            #[cfg(feature = "cuda")]
+            if let halved @ 1.. = std::mem::take(&mut self.run.learner.halved) {
+                observer.warning(step, &Warning::HalvedMicroBatches { halved });
             }
             self.last = Some(metrics);
             let updates = self.state.skipped_in_a_row;
@@ -275,6 +287,8 @@ impl<'a> Session<'a> {
         let evaluates = step == self.place.steps() || self.is_due(recipe.eval.every_steps, step);
         if evaluates && self.has_evaluation() {
             let begun = Instant::now();
+            #[cfg(feature = "cuda")]
+            self.run.learner.read_back()?;
             metrics.eval = self.evaluate(step, observer)?;
             metrics.time.eval = begun.elapsed().as_secs_f64();
             metrics.time.step += metrics.time.eval;

@@ -7,6 +7,8 @@ use crate::objective::{
     ImitationKind, KlPlacement, KlTokens, Objective, ObjectiveConfig, ObjectiveError, PrefixOld,
     Statistics, Terms,
 };
+#[cfg(feature = "cuda")]
+use crate::on_device::fitting;
 use crate::recipe::OptimizerConfig;
 use seele_policy::adamw::{AdamW, AdamWSettings, global_norm};
 use seele_policy::decoder::{Decoder, ScoreGradients, TokenScores, TreeGroup};
@@ -20,16 +22,29 @@ pub(crate) struct Learner {
     pub(crate) gradient: Vec<f32>,
     settings: AdamWSettings,
     max_grad_norm: Option<f64>,
+    /// Whether the device has newer weights and moments than these.
+    #[cfg(feature = "cuda")]
+    pub(crate) is_behind: bool,
+    /// Micro-batches that the device had no room for and that went through in halves, since it was last told.
+    #[cfg(feature = "cuda")]
+    pub(crate) halved: usize,
 }
 
 impl Learner {
     pub(crate) fn new(decoder: Decoder, parameters: Parameters, config: &OptimizerConfig) -> Self {
         let len = parameters.values.len();
+        let gradient = vec![0.0; len];
+        // A decoder on a device has its own.
+        #[cfg(feature = "cuda")]
+        let gradient = match decoder.on_device() {
+            Some(_) => Vec::new(),
+            None => gradient,
+        };
         Self {
             parameters,
             decoder,
             optimizer: AdamW::new(len),
-            gradient: vec![0.0; len],
+            gradient,
             settings: AdamWSettings {
                 beta1: config.beta1,
                 beta2: config.beta2,
@@ -37,6 +52,10 @@ impl Learner {
                 weight_decay: config.weight_decay,
             },
             max_grad_norm: config.max_grad_norm,
+            #[cfg(feature = "cuda")]
+            is_behind: false,
+            #[cfg(feature = "cuda")]
+            halved: 0,
         }
     }
 
@@ -61,6 +80,10 @@ impl Learner {
     /// Clips the gathered gradient, takes the optimizer step and clears the gradient; returns the norm
     /// before clipping. A norm that is not finite leaves the policy as it is.
     pub(crate) fn apply(&mut self, learning_rate: f64) -> f64 {
+        #[cfg(feature = "cuda")]
+        if let Some(norm) = self.apply_on_device(learning_rate) {
+            return norm;
+        }
         let norm = global_norm(&self.gradient);
         if norm.is_finite() {
             let scale = match self.max_grad_norm {
@@ -78,6 +101,25 @@ impl Learner {
         }
         self.gradient.fill(0.0);
         norm
+    }
+
+    /// Forgets the gathered gradient.
+    pub(crate) fn clear_gradient(&mut self) {
+        self.gradient.fill(0.0);
+        #[cfg(feature = "cuda")]
+        self.decoder.clear_gradient_on_device();
+    }
+
+    #[cfg(feature = "cuda")]
+    fn apply_on_device(&mut self, learning_rate: f64) -> Option<f64> {
+        let Self {
+            decoder, optimizer, ..
+        } = self;
+        let steps = &mut optimizer.steps;
+        let (settings, most) = (&self.settings, self.max_grad_norm);
+        let norm = decoder.apply_on_device(settings, learning_rate, most, steps)?;
+        self.is_behind = true;
+        Some(norm)
     }
 }
 
@@ -164,6 +206,8 @@ pub(crate) fn update(
     let trunks = numbered.map(|(index, group)| group.objective_trunk((first + index) as u64));
     let mut objective = Objective::new(config.clone(), trunks.collect())?;
     let batches = micro_batches(groups, budget.tokens_per_microbatch);
+    #[cfg(feature = "cuda")]
+    let batches = fitting(&learner.decoder, batches, &mut learner.halved)?;
     if objective.needs_all_logprobs_first() {
         let mut all = TokenScores::default();
         for batch in &batches {
@@ -196,6 +240,8 @@ pub(crate) fn update(
                 })
             },
         );
+        #[cfg(feature = "cuda")]
+        learner.decoder.check()?;
         match outcome {
             Ok(scores) => report.compare(batch, &scores),
             Err(ObjectiveError::NotFinite { .. }) => return Ok(report.skip(learner)),
@@ -207,6 +253,8 @@ pub(crate) fn update(
         return Ok(report.skip(learner));
     }
     report.grad_norm = learner.apply(learning_rate);
+    #[cfg(feature = "cuda")]
+    learner.decoder.check()?;
     report.skipped = !report.grad_norm.is_finite();
     Ok(report)
 }
@@ -220,7 +268,7 @@ pub(crate) struct Budget {
 
 impl UpdateReport {
     fn skip(mut self, learner: &mut Learner) -> Self {
-        learner.gradient.fill(0.0);
+        learner.clear_gradient();
         self.skipped = true;
         self
     }
@@ -319,7 +367,7 @@ fn score(
     }
 }
 
-fn trees(groups: &[Group]) -> Vec<TreeGroup<'_>> {
+pub(crate) fn trees(groups: &[Group]) -> Vec<TreeGroup<'_>> {
     groups.iter().map(Group::tree).collect()
 }
 

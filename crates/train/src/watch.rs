@@ -45,6 +45,12 @@ pub enum Warning {
         /// Share of such groups.
         share: f64,
     },
+    /// The device had no room for micro-batches as large as the recipe allows.
+    #[cfg(feature = "cuda")]
+    HalvedMicroBatches {
+        /// How many went through in halves.
+        halved: usize,
+    },
     /// Every rollout fails.
     AlwaysWrong,
     /// Every rollout succeeds.
@@ -70,6 +76,11 @@ impl fmt::Display for Warning {
                 f,
                 "in {:.0} % of the groups all rewards are equal: they carry no policy gradient. Choose problems nearer to the model's ability, more rollouts a problem, or hints (`method = \"seele\"`)",
                 100.0 * share
+            ),
+            #[cfg(feature = "cuda")]
+            Self::HalvedMicroBatches { halved } => write!(
+                f,
+                "the device had no room for {halved} micro-batches, which went through in halves; results are the same. Lower `update.tokens_per_microbatch`, or set `model.recompute = \"block\"`"
             ),
             Self::AlwaysWrong => f.write_str(
                 "no rollout has been right for some steps. Look at some with `seele generate`: is the answer where `reward.extraction` looks, does `rollout.max_new_tokens` leave room for it, does the template suit the model?",

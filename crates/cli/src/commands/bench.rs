@@ -2,6 +2,7 @@
 
 mod rollouts;
 
+use crate::device::DeviceArg;
 use crate::exit;
 use crate::hub;
 use crate::model_place;
@@ -135,6 +136,8 @@ struct Common {
     /// Number type of matrix products.
     #[arg(long, value_enum, default_value = "f32")]
     compute: Factors,
+    #[command(flatten)]
+    device: DeviceArg,
     /// Timed runs, after one that is not.
     #[arg(long, default_value = "5")]
     runs: NonZeroUsize,
@@ -173,6 +176,7 @@ impl Common {
                 Factors::Bf16 => Compute::Bf16,
             },
             tokens_per_microbatch: microbatch,
+            device: self.device.device,
         }
     }
 }
@@ -197,6 +201,11 @@ impl Recomputed {
 /// # Errors
 /// A model or problems that cannot be read, work that does not fit the model, a failure while running.
 pub(crate) fn run(args: &Args, output: &Output) -> anyhow::Result<u8> {
+    if let What::Decode { common, .. } | What::Train { common, .. } | What::Step { common, .. } =
+        &args.what
+    {
+        common.device.check()?;
+    }
     let (name, common, work, measured) = match &args.what {
         What::Decode {
             common,

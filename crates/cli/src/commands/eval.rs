@@ -3,6 +3,7 @@
 mod file;
 mod suite;
 
+use crate::device::DeviceArg;
 use crate::exit::{self, Unusable};
 use crate::output::{Output, print};
 use crate::sampling::{probability, temperature};
@@ -88,6 +89,8 @@ pub(crate) struct Args {
     /// Source of every draw.
     #[arg(long, default_value_t = 0)]
     seed: u64,
+    #[command(flatten)]
+    device: DeviceArg,
     /// Write every completion with its verdict to this file, one JSON object a line.
     #[arg(long, value_name = "FILE")]
     responses: Option<PathBuf>,

@@ -1,5 +1,6 @@
 //! `seele generate`: what a model writes after a prompt.
 
+use crate::device::DeviceArg;
 use crate::exit::{self, Unusable};
 use crate::model_place;
 use crate::output::{Output, print};
@@ -42,6 +43,8 @@ pub(crate) struct Args {
     samples: NonZeroUsize,
     #[command(flatten)]
     sampling: Sampling,
+    #[command(flatten)]
+    device: DeviceArg,
     /// One JSON object a completion: text, ids, logprobs, truncated.
     #[arg(long)]
     json: bool,
@@ -52,6 +55,7 @@ pub(crate) struct Args {
 /// # Errors
 /// A model that cannot be loaded, a prompt that does not fit it, or a failure while sampling.
 pub(crate) fn run(args: &Args, output: &Output) -> anyhow::Result<u8> {
+    args.device.check()?;
     let model = Model::load(&model_place::find(&args.model, output)?)?;
     let prompt_ids = prompt_ids(args, &model)?;
     let room = model.config.max_position_embeddings;
@@ -70,6 +74,7 @@ pub(crate) fn run(args: &Args, output: &Output) -> anyhow::Result<u8> {
         &model,
         &[request],
         &args.sampling,
+        args.device,
         max_new_tokens,
         &mut |_| {},
     )?;

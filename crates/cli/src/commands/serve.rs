@@ -1,5 +1,6 @@
 //! `seele serve`: a model for any client of OpenAI's interface.
 
+use crate::device::DeviceArg;
 use crate::exit::{self, Unusable};
 use crate::interrupt;
 use crate::model_place;
@@ -7,7 +8,6 @@ use crate::output::{Output, print};
 use crate::sampling::ACTIVE_BRANCHES;
 use anyhow::Context;
 use seele_hub::SCHEME;
-use seele_policy::decoder::Decoder;
 use seele_policy::model::Model;
 use seele_serve::{Listener, Server, ServerConfig};
 use std::net::{IpAddr, SocketAddr};
@@ -45,6 +45,8 @@ pub(crate) struct Args {
     /// Source of the draws of requests without a seed.
     #[arg(long, default_value_t = 0)]
     seed: u64,
+    #[command(flatten)]
+    device: DeviceArg,
 }
 
 /// Runs the command.
@@ -52,13 +54,14 @@ pub(crate) struct Args {
 /// # Errors
 /// A model that cannot be loaded, or an address that cannot be listened on.
 pub(crate) fn run(args: &Args, output: &Output) -> anyhow::Result<u8> {
+    args.device.check()?;
     let address = SocketAddr::new(args.host, args.port);
     // An address in use is told before the weights are read.
     let listener = Listener::bind(address).map_err(|error| Unusable(error.to_string()))?;
     let listener = Arc::new(listener);
     let (path, name) = model_place::find_named(&args.model, output)?;
     let model = Model::load(&path)?;
-    let decoder = Decoder::new(&model.config, &model.parameters);
+    let decoder = args.device.decoder(&model.config, &model.parameters)?;
     drop(model.parameters);
     let config = ServerConfig {
         name: args.name.clone().unwrap_or_else(|| name_of(&name)),

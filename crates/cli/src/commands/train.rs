@@ -4,9 +4,10 @@ use crate::exit::Unusable;
 use crate::numbers::{bytes, duration, thousands};
 use crate::output::{Output, print};
 use crate::progress::TerminalObserver;
-use crate::{exit, hub, interrupt, model_place, plots, report, run_folder};
+use crate::{device, exit, hub, interrupt, model_place, plots, report, run_folder};
 use anyhow::Context;
 use seele_hub::Kind;
+use seele_policy::device::DeviceChoice;
 use seele_train::checkpoint::{self, Checkpoint};
 use seele_train::metrics::{EvalChange, METRICS_FILE, MetricsRow, RunReport, read_metrics};
 use seele_train::recipe::{
@@ -31,6 +32,9 @@ pub(crate) struct Args {
     /// Override a setting of the recipe; can be given many times.
     #[arg(long, short, value_name = "KEY=VALUE")]
     set: Vec<String>,
+    /// Where the model computes: cpu, cuda, cuda:<number>, or auto; the same as `--set device=...`.
+    #[arg(long, value_name = "DEVICE")]
+    device: Option<DeviceChoice>,
     /// Folder of the run, new or empty [default: runs/<recipe name>-<n>].
     #[arg(long, short, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -45,6 +49,14 @@ pub(crate) struct Args {
     /// on the Hugging Face hub is fetched to the cache for it.
     #[arg(long)]
     dry_run: bool,
+}
+
+impl Args {
+    /// All overrides.
+    fn settings(&self) -> Vec<String> {
+        let device = self.device.map(|device| format!("device={device}"));
+        self.set.iter().cloned().chain(device).collect()
+    }
 }
 
 const LONG_ABOUT: &str = "\
@@ -86,7 +98,7 @@ pub(crate) fn run(args: &Args, output: &Output) -> anyhow::Result<u8> {
     }
     // The argument parser lets no other case through.
     let file = args.recipe.as_deref().context("no recipe is given")?;
-    let recipe = load(file, &args.set, output)?;
+    let recipe = load(file, &args.settings(), output)?;
     if let Some(out) = &args.out {
         run_folder::check_free(out)?;
     }
@@ -109,7 +121,7 @@ pub(crate) fn run(args: &Args, output: &Output) -> anyhow::Result<u8> {
 /// Goes on with a run.
 fn resume(args: &Args, path: Option<&Path>, output: &Output) -> anyhow::Result<u8> {
     let given = match &args.recipe {
-        Some(file) => Some(load(file, &args.set, output)?),
+        Some(file) => Some(load(file, &args.settings(), output)?),
         None => None,
     };
     let path = match (path.or(args.out.as_deref()), &given) {
@@ -142,7 +154,7 @@ fn resume(args: &Args, path: Option<&Path>, output: &Output) -> anyhow::Result<u
     let before = Recipe::load(&checkpoint.recipe(), &[])?;
     let recipe = match given {
         Some(recipe) => recipe,
-        None => load(&checkpoint.recipe(), &args.set, output)?,
+        None => load(&checkpoint.recipe(), &args.settings(), output)?,
     };
     refuse_changes(&before.differences(&recipe), &args.allow_change)?;
     if args.dry_run {
@@ -169,6 +181,7 @@ fn resume(args: &Args, path: Option<&Path>, output: &Output) -> anyhow::Result<u
 pub(super) fn load(file: &Path, set: &[String], output: &Output) -> anyhow::Result<Recipe> {
     let mut recipe = Recipe::load(file, set)?;
     recipe.check_files()?;
+    device::check(recipe.device, "device")?;
     locate(&mut recipe, output)?;
     Ok(recipe)
 }

@@ -1,6 +1,6 @@
 //! What the passes ask of a device.
 
-use super::error::DeviceError;
+use crate::device::DeviceError;
 use crate::kernels::matmul::Compute;
 use std::any::Any;
 
@@ -146,6 +146,8 @@ pub(super) trait Backend: Send + Sync {
     fn shape(&self) -> Shape;
     fn allocate(&self, bytes: usize) -> Result<u64, DeviceError>;
     fn release(&self, at: u64, bytes: usize);
+    /// Bytes that could be allocated; `None` where that is the host's affair.
+    fn free(&self) -> Option<usize>;
     /// Returns when the bytes may be changed.
     fn upload(&self, to: u64, bytes: &[u8]) -> Result<(), DeviceError>;
     /// Waits for all work before it.
@@ -182,6 +184,10 @@ impl Backend for Rehearsal {
     }
 
     fn release(&self, _: u64, _: usize) {}
+
+    fn free(&self) -> Option<usize> {
+        None
+    }
 
     fn upload(&self, _: u64, _: &[u8]) -> Result<(), DeviceError> {
         Ok(())

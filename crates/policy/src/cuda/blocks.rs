@@ -2,10 +2,10 @@
 
 use super::backend::Argument::{self, At, Float, Int};
 use super::device::Pass;
-use super::error::DeviceError;
 use super::memory::Work;
 use super::weights::Block;
 use crate::decoder::tree::Rows;
+use crate::device::DeviceError;
 use crate::kernels::attention::Span;
 
 /// Query rows of a tile, and key rows: as the kernels have them.

@@ -1,14 +1,19 @@
 //! Keys and values on a device, in pages of 32 positions with all layers.
 
 use super::backend::Backend;
-use super::error::DeviceError;
 use super::memory::Memory;
 use crate::config::ModelConfig;
 use crate::decoder::cache::PAGE_TOKENS;
+use crate::device::DeviceError;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Bytes that a pool asks the device for at a time, in whole pages.
 const SLAB: usize = 64 << 20;
+
+/// Bytes of a page, its numbers so many each.
+pub(super) fn page_bytes(config: &ModelConfig, number: usize) -> usize {
+    config.layers * config.kv_heads * 2 * PAGE_TOKENS * config.head_dim * number
+}
 
 /// Pages of one decoder; those of dropped sequences are used again.
 pub(super) struct PagePool {
@@ -20,18 +25,17 @@ pub(super) struct PagePool {
 
 impl PagePool {
     pub(super) fn new(backend: &Arc<dyn Backend>, config: &ModelConfig) -> Self {
-        let number = backend.shape().number();
         Self {
             backend: Arc::clone(backend),
-            page_bytes: config.layers
-                * config.kv_heads
-                * 2
-                * PAGE_TOKENS
-                * config.head_dim
-                * number,
+            page_bytes: page_bytes(config, backend.shape().number()),
             slabs: Vec::new(),
             free: Vec::new(),
         }
+    }
+
+    /// Bytes held, used or not.
+    pub(super) fn bytes(&self) -> usize {
+        self.slabs.iter().map(|slab| slab.bytes).sum()
     }
 
     fn take(&mut self) -> Result<u64, DeviceError> {

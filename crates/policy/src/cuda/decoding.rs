@@ -5,9 +5,9 @@ use super::backend::{Backend, Recording, Rehearsal};
 use super::blocks::Paged;
 use super::cache::{DevicePages, PagePool};
 use super::device::{DeviceDecoder, Pass};
-use super::error::DeviceError;
 use super::memory::{Arena, Memory, Plain, Work, bytes_of, bytes_of_mut};
 use super::scores::rows_at_a_time;
+use crate::device::DeviceError;
 use crate::kernels::matmul::Compute;
 use half::bf16;
 use std::sync::{Arc, Mutex};
@@ -332,6 +332,39 @@ impl DeviceDecoder {
             logits.extend_from_slice(&own);
         }
         Ok(())
+    }
+
+    /// Runs the products of a forward pass over `rows` rows and nothing else, and waits for them.
+    ///
+    /// # Errors
+    /// [`DeviceError::OutOfMemory`], [`DeviceError::Failed`].
+    pub fn run_products(&self, rows: usize) -> Result<(), DeviceError> {
+        let most = rows.min(rows_at_a_time(self.config.vocab_size));
+        let mut state = self.lock();
+        state.run(&self.config, self.options.recompute, |pass, work| {
+            let blocks = &pass.weights.blocks;
+            let linears = blocks
+                .iter()
+                .flat_map(|b| [&b.qkv, &b.output, &b.gate_up, &b.down]);
+            let deepest = linears
+                .clone()
+                .map(|linear| linear.depth)
+                .max()
+                .unwrap_or(0);
+            let widest = linears.clone().map(|linear| linear.out).max().unwrap_or(0);
+            let head = &pass.weights.head;
+            let x = work.numbers(rows * deepest.max(head.depth))?;
+            let y = work.floats((rows * widest).max(most * head.out))?;
+            work.backend
+                .clear(x, rows * deepest.max(head.depth) * work.shape().number())?;
+            for linear in linears {
+                linear.apply(work, rows, x, y, 0.0, true)?;
+            }
+            for first in (0..rows).step_by(most.max(1)) {
+                head.apply(work, most.min(rows - first), x, y, 0.0, true)?;
+            }
+            work.backend.download(y, &mut [])
+        })
     }
 
     /// Draws a token for each of final-normed hidden states, `[rows, hidden_size]`: its cumulative distribution,

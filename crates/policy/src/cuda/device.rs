@@ -1,22 +1,27 @@
 //! Devices, and the decoder on one.
 
 use super::backend::{Backend, Rehearsal, Shape};
-use super::cache::PagePool;
+use super::cache::{PagePool, page_bytes};
 use super::decoding::DecodingStates;
 use super::driver::{Driver, Gpu};
 use super::emulation::Emulation;
-use super::error::DeviceError;
 use super::memory::{Arena, Memory, Work};
 use super::weights::Weights;
 use crate::config::ModelConfig;
 use crate::decoder::{DecoderOptions, Recompute};
+use crate::device::DeviceError;
 use crate::parameters::Parameters;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 /// Widest attention head that the kernels divide their registers for.
 const WIDEST_HEAD: usize = 128;
 /// Largest vocabulary that a draw has places for.
 const LARGEST_VOCABULARY: usize = 512 * 1024;
+
+/// Bytes of a copy that measures the memory, more than caches hold, and how many there are.
+const COPIED: usize = 512 << 20;
+const COPIES: usize = 8;
 
 /// Where a decoder's numbers are.
 #[derive(Clone)]
@@ -116,7 +121,8 @@ pub(super) struct Learning {
 
 impl DeviceDecoder {
     /// Copies a model's weights to a device. With `trains` it holds a gradient and the optimizer's moments too,
-    /// all zero.
+    /// all zero. [`Recompute::Auto`] keeps what fits into two fifths of what is free on the device then (keys and
+    /// values get half), not into what it says.
     ///
     /// # Errors
     /// [`DeviceError`] if the kernels are not made for the model, or the device has no room.
@@ -161,6 +167,12 @@ impl DeviceDecoder {
                 })
             }
         };
+        let recompute = match (options.recompute, backend.free()) {
+            (Recompute::Auto { .. }, Some(free)) => Recompute::Auto {
+                bytes: free / 5 * 2,
+            },
+            (recompute, _) => recompute,
+        };
         Ok(Self {
             pool: Arc::new(Mutex::new(PagePool::new(&backend, config))),
             state: Mutex::new(State {
@@ -171,8 +183,38 @@ impl DeviceDecoder {
                 decoding: DecodingStates::default(),
             }),
             config: config.clone(),
-            options,
+            options: DecoderOptions {
+                recompute,
+                ..options
+            },
         })
+    }
+
+    /// Half of what keys and values could take, those of before included; `None` on the emulation.
+    pub fn cache_memory(&self) -> Option<usize> {
+        let free = self.lock().backend.free()?;
+        let pool = self.pool.lock().unwrap_or_else(PoisonError::into_inner);
+        Some((free + pool.bytes()) / 2)
+    }
+
+    /// Bytes a second that the device's memory reads and writes in copies of 512 MiB.
+    ///
+    /// # Errors
+    /// [`DeviceError::OutOfMemory`], [`DeviceError::Failed`].
+    pub fn copy_rate(&self) -> Result<f64, DeviceError> {
+        let state = self.lock();
+        let backend = &state.backend;
+        let [from, to] = [
+            Memory::zeros(backend, COPIED)?,
+            Memory::zeros(backend, COPIED)?,
+        ];
+        backend.download(to.at, &mut [])?;
+        let begun = Instant::now();
+        for _ in 0..COPIES {
+            backend.copy(from.at, to.at, COPIED)?;
+        }
+        backend.download(to.at, &mut [])?;
+        Ok((2 * COPIES * COPIED) as f64 / begun.elapsed().as_secs_f64())
     }
 
     /// Shape and settings.
@@ -183,6 +225,16 @@ impl DeviceDecoder {
     /// How it computes.
     pub fn options(&self) -> DecoderOptions {
         self.options
+    }
+
+    /// Bytes of a number as products read it.
+    pub fn number_bytes(&self) -> usize {
+        self.lock().backend.shape().number()
+    }
+
+    /// Bytes of a page of keys and values.
+    pub fn page_bytes(&self) -> usize {
+        page_bytes(&self.config, self.number_bytes())
     }
 
     /// Takes over new weights.

@@ -1,7 +1,7 @@
 //! A GPU behind the driver's own interface, NVRTC and cuBLAS.
 
 use super::backend::{Argument, Backend, KERNELS, Matrix, Product, Recording, SUM_SQUARES, Shape};
-use super::error::DeviceError;
+use crate::device::DeviceError;
 use crate::kernels::matmul::Compute;
 use cudarc::cublas::sys as blas;
 use cudarc::driver::result::{self as cuda, DriverError};
@@ -285,6 +285,11 @@ impl Backend for Driver {
             // which the next call reports.
             unsafe { cuda::free_sync(at) }.ok();
         }
+    }
+
+    fn free(&self) -> Option<usize> {
+        self.gpu.make_current().ok()?;
+        cuda::mem_get_info().ok().map(|(free, _)| free)
     }
 
     fn upload(&self, to: u64, bytes: &[u8]) -> Result<(), DeviceError> {

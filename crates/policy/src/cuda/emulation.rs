@@ -2,7 +2,7 @@
 //! whole decoder on them, to the CPU's decoder.
 
 use super::backend::{Argument, Backend, KERNELS, Product, Recording, SUM_SQUARES, Shape};
-use super::error::DeviceError;
+use crate::device::DeviceError;
 use libloading::Library;
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::collections::HashMap;
@@ -134,6 +134,10 @@ impl Backend for Emulation {
     fn release(&self, at: u64, bytes: usize) {
         // SAFETY: `allocate` gave it with this layout.
         unsafe { dealloc(at as *mut u8, layout(bytes)) }
+    }
+
+    fn free(&self) -> Option<usize> {
+        None
     }
 
     fn upload(&self, to: u64, bytes: &[u8]) -> Result<(), DeviceError> {

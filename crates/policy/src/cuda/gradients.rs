@@ -3,9 +3,9 @@
 use super::backend::Argument::{self, At, Float, Int};
 use super::blocks::{Seeing, Tape};
 use super::device::Pass;
-use super::error::DeviceError;
 use super::memory::Work;
 use super::weights::{Block, Linear};
+use crate::device::DeviceError;
 
 /// Rows whose shares of a sum are one part, as the kernel has it.
 const ROWS_PER_PART: usize = 128;

@@ -1,7 +1,7 @@
 //! Memory of a device: what lasts, and the work memory of a pass.
 
 use super::backend::{Backend, Shape};
-use super::error::DeviceError;
+use crate::device::DeviceError;
 use std::sync::Arc;
 
 /// Where buffers begin: on multiples of this.

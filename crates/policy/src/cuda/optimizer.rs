@@ -4,9 +4,9 @@
 use super::backend::Argument::{At, Float, Long};
 use super::backend::SUM_SQUARES;
 use super::device::{DeviceDecoder, Learning, State};
-use super::error::DeviceError;
 use super::memory::{Memory, bytes_of, bytes_of_mut};
 use crate::adamw::{AdamW, AdamWSettings};
+use crate::device::DeviceError;
 use crate::parameters::Parameters;
 
 /// Partial sums of the gradient's norm.

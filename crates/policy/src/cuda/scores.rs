@@ -3,9 +3,9 @@
 
 use super::backend::Argument::{At, Float, Int};
 use super::device::Pass;
-use super::error::DeviceError;
 use super::memory::{Work, bytes_of_mut};
 use crate::decoder::TokenScores;
+use crate::device::DeviceError;
 
 /// Logits that exist at one time (256 MiB); whole rows, at least [`LEAST_ROWS`].
 const LOGITS: usize = 1 << 26;

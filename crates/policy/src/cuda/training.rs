@@ -3,10 +3,10 @@
 use super::backend::Argument::{At, Int};
 use super::blocks::{Seeing, Tape};
 use super::device::{DeviceDecoder, Pass};
-use super::error::DeviceError;
 use super::memory::Work;
 use crate::decoder::tree::{Rows, TreeGroup};
 use crate::decoder::{ScoreGradients, TokenScores};
+use crate::device::DeviceError;
 
 /// Buffers of a forward pass that its backward pass reads.
 struct Forward {

@@ -2,9 +2,9 @@
 //! a rounded copy of what products read.
 
 use super::backend::{Argument, Backend, Matrix, Product};
-use super::error::DeviceError;
 use super::memory::{Memory, Work};
 use crate::config::ModelConfig;
+use crate::device::DeviceError;
 use crate::kernels::matmul::Compute;
 use crate::parameters::{Layout, Parameters};
 use std::collections::HashMap;

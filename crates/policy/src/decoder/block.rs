@@ -1,6 +1,6 @@
 //! One transformer block over the rows of a micro-batch, forward and backward.
 
-use super::Decoder;
+use super::host::HostDecoder;
 use super::tree::Rows;
 use super::weights::{BlockWeights, Linear};
 use crate::kernels::attention;
@@ -34,7 +34,7 @@ fn product(x: &[f32], linear: &Linear) -> Buffer {
     y
 }
 
-impl Decoder {
+impl HostDecoder {
     /// q, k and v of a block's input (`[rows, hidden_size]`): normed, projected, biased, head-normed,
     /// rotated to their positions. Also q and k before the head norm.
     pub(crate) fn project(

@@ -5,6 +5,8 @@
 //! Pages return to a pool when a cache is dropped.
 
 use crate::config::ModelConfig;
+#[cfg(feature = "cuda")]
+use crate::cuda::DevicePages;
 use crate::kernels::attention::{BLOCK, Blocks, Heads, store};
 use crate::kernels::buffers::{self, Aligned};
 use crate::kernels::matmul::Compute;
@@ -22,14 +24,21 @@ fn page_words(heads: Heads, layers: usize) -> usize {
 }
 
 /// Pages of one sequence.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Pages {
     pages: Vec<Aligned>,
+    /// Those of a decoder on a device, which has none of the others.
+    #[cfg(feature = "cuda")]
+    pub(crate) on_device: DevicePages,
 }
 
 impl Pages {
     /// Pages held.
     fn count(&self) -> usize {
+        #[cfg(feature = "cuda")]
+        if self.pages.is_empty() {
+            return self.on_device.count();
+        }
         self.pages.len()
     }
 
@@ -76,7 +85,7 @@ impl Drop for Pages {
 }
 
 /// A trunk's keys and values, computed once for all its branches and rounds.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct TrunkCache {
     pub(crate) pages: Pages,
     pub(crate) hidden: Vec<f32>,
@@ -118,7 +127,7 @@ impl TrunkCache {
 }
 
 /// A branch's own keys and values.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct BranchCache {
     pub(crate) pages: Pages,
     pub(crate) fork: usize,

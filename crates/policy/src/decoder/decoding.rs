@@ -1,7 +1,8 @@
 //! Prefill of trunks, and one token a branch.
 
-use super::Decoder;
 use super::cache::{BranchCache, TrunkCache};
+use super::host::HostDecoder;
+use super::{Decoder, Place};
 use crate::kernels::Shared;
 use crate::kernels::attention::{self, BranchQueries, Sight};
 use crate::kernels::buffers::Buffer;
@@ -30,6 +31,47 @@ pub struct DecodeRow<'a> {
 impl Decoder {
     /// Appends `tokens` to a trunk (prefill).
     pub fn extend_trunk(&self, trunk: &mut TrunkCache, tokens: &[u32]) {
+        match &self.place {
+            Place::Host(host) => host.extend_trunk(trunk, tokens),
+            #[cfg(feature = "cuda")]
+            Place::Device(device) => device.extend_trunk(trunk, tokens),
+        }
+    }
+
+    /// Runs one token of each branch; `hidden` becomes `[rows, hidden_size]`, final-normed: the states
+    /// that predict each branch's next token.
+    pub fn decode(&self, rows: &mut [DecodeRow<'_>], hidden: &mut Vec<f32>) {
+        match &self.place {
+            Place::Host(host) => host.decode(rows, hidden),
+            #[cfg(feature = "cuda")]
+            Place::Device(device) => device.decode(rows, hidden),
+        }
+    }
+
+    /// Logits of final-normed hidden states: `[rows, hidden_size]` to `[rows, vocab_size]`.
+    pub fn logits(&self, hidden: &[f32], logits: &mut Vec<f32>) {
+        self.logits_with_extremes(hidden, logits, &mut Vec::new());
+    }
+
+    /// As [`Decoder::logits`]; `extremes` becomes the smallest and the largest logit of each row (NaN is
+    /// neither).
+    pub fn logits_with_extremes(
+        &self,
+        hidden: &[f32],
+        logits: &mut Vec<f32>,
+        extremes: &mut Vec<[f32; 2]>,
+    ) {
+        match &self.place {
+            Place::Host(host) => host.logits_with_extremes(hidden, logits, extremes),
+            #[cfg(feature = "cuda")]
+            Place::Device(device) => device.logits_with_extremes(hidden, logits, extremes),
+        }
+    }
+}
+
+impl HostDecoder {
+    /// Appends `tokens` to a trunk (prefill).
+    pub(super) fn extend_trunk(&self, trunk: &mut TrunkCache, tokens: &[u32]) {
         if !tokens.is_empty() {
             together(|| self.prefill(trunk, tokens));
         }
@@ -81,7 +123,7 @@ impl Decoder {
 
     /// Runs one token of each branch; `hidden` becomes `[rows, hidden_size]`, final-normed: the states
     /// that predict each branch's next token.
-    pub fn decode(&self, rows: &mut [DecodeRow<'_>], hidden: &mut Vec<f32>) {
+    pub(super) fn decode(&self, rows: &mut [DecodeRow<'_>], hidden: &mut Vec<f32>) {
         let width = self.config.hidden_size;
         hidden.resize(rows.len() * width, 0.0);
         let share = rows.len().div_ceil(rayon::current_num_threads()).max(1);
@@ -158,14 +200,9 @@ impl Decoder {
         hidden.copy_from_slice(&self.normalise(&state, &self.weights.final_norm));
     }
 
-    /// Logits of final-normed hidden states: `[rows, hidden_size]` to `[rows, vocab_size]`.
-    pub fn logits(&self, hidden: &[f32], logits: &mut Vec<f32>) {
-        self.logits_with_extremes(hidden, logits, &mut Vec::new());
-    }
-
     /// As [`Decoder::logits`]; `extremes` becomes the smallest and the largest logit of each row (NaN is
     /// neither).
-    pub fn logits_with_extremes(
+    pub(super) fn logits_with_extremes(
         &self,
         hidden: &[f32],
         logits: &mut Vec<f32>,

@@ -101,7 +101,7 @@ impl Widths {
 }
 
 /// `[out, depth]` of the four projections of a block.
-fn block_shapes(config: &ModelConfig) -> [[usize; 2]; 4] {
+pub(super) fn block_shapes(config: &ModelConfig) -> [[usize; 2]; 4] {
     let Widths {
         hidden,
         queries,

@@ -1,7 +1,7 @@
 //! Log-probs and entropies of given tokens from hidden states, and their gradient, in chunks of rows, so
 //! that a tokens x vocabulary matrix never exists.
 
-use super::Decoder;
+use super::host::HostDecoder;
 use crate::kernels::buffers::Buffer;
 use crate::kernels::elementwise::add;
 use crate::kernels::softmax::{log_sum_exp_and_entropy, logits_gradient, scale_by_temperature};
@@ -24,7 +24,7 @@ struct RowScore {
     entropy: f32,
 }
 
-impl Decoder {
+impl HostDecoder {
     /// Runs the output projection over the rows that `targets` (sorted by row) name.
     ///
     /// `hidden` is final-normed `[rows, hidden_size]`; calls `visit(slot, log-prob, entropy)`.

@@ -1,9 +1,11 @@
 //! The products with weights by themselves: what a pass cannot do without, to measure passes against.
 
-use super::Decoder;
 use super::cache::{PAGE_TOKENS, page_bytes};
+use super::footprint::block_shapes;
 use super::head::rows_at_a_time;
+use super::host::HostDecoder;
 use super::weights::Linear;
+use super::{Decoder, Place};
 use crate::kernels::buffers::Buffer;
 use crate::kernels::team::together;
 
@@ -11,25 +13,35 @@ impl Decoder {
     /// Multiplications and additions of the products with weights in a forward pass over `rows` rows, of
     /// which `scored` go through the output projection. A backward pass has twice as many.
     pub fn product_operations(&self, rows: usize, scored: usize) -> f64 {
-        let of = |linear: &Linear| 2.0 * (linear.out * linear.depth) as f64;
-        let blocks: f64 = self.block_linears().map(of).sum();
-        blocks * rows as f64 + of(&self.weights.head) * scored as f64
+        let config = self.config();
+        let of = |[out, depth]: [usize; 2]| 2.0 * (out * depth) as f64;
+        let block: f64 = block_shapes(config).into_iter().map(of).sum();
+        let head = of([config.vocab_size, config.hidden_size]);
+        (config.layers as f64 * block) * rows as f64 + head * scored as f64
     }
 
     /// Multiplications and additions of attention for a row that sees `seen` positions, itself included.
     pub fn attention_operations(&self, seen: f64) -> f64 {
-        4.0 * (self.config.layers * self.heads().query_width()) as f64 * seen
+        let config = self.config();
+        4.0 * (config.layers * config.heads * config.head_dim) as f64 * seen
     }
 
     /// Bytes of the packed projections that a forward pass reads, the output projection included.
     pub fn projection_bytes(&self) -> usize {
-        let linears = self.block_linears().chain([&self.weights.head]);
-        linears.map(|linear| linear.forward().bytes()).sum()
+        match &self.place {
+            Place::Host(host) => host.projection_bytes(),
+            #[cfg(feature = "cuda")]
+            Place::Device(device) => device.projection_bytes(),
+        }
     }
 
     /// Bytes of a page of keys and values.
     pub fn page_bytes(&self) -> usize {
-        page_bytes(&self.config, self.options.compute)
+        match &self.place {
+            Place::Host(host) => page_bytes(&host.config, host.options.compute),
+            #[cfg(feature = "cuda")]
+            Place::Device(device) => device.decoder().page_bytes(),
+        }
     }
 
     /// Bytes of the keys and values of one position.
@@ -40,6 +52,21 @@ impl Decoder {
     /// Runs the products of a forward pass over `rows` rows, one projection after the other, and nothing
     /// else. The rows are made up, the results are dropped.
     pub fn run_products(&self, rows: usize) {
+        match &self.place {
+            Place::Host(host) => host.run_products(rows),
+            #[cfg(feature = "cuda")]
+            Place::Device(device) => device.run_products(rows),
+        }
+    }
+}
+
+impl HostDecoder {
+    fn projection_bytes(&self) -> usize {
+        let linears = self.block_linears().chain([&self.weights.head]);
+        linears.map(|linear| linear.forward().bytes()).sum()
+    }
+
+    fn run_products(&self, rows: usize) {
         let most = rows.min(rows_at_a_time(self.config.vocab_size));
         let linears = || self.block_linears().chain([&self.weights.head]);
         let widest = |of: fn(&Linear) -> usize| linears().map(of).max().unwrap_or(0);

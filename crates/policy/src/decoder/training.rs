@@ -1,9 +1,10 @@
 //! The whole pass over a micro-batch of groups: scores of every predicted token, and gradients.
 
-use super::Decoder;
 use super::block::Tape;
 use super::footprint::tape_bytes;
+use super::host::HostDecoder;
 use super::tree::{Rows, TreeGroup};
+use super::{Decoder, Place};
 use crate::kernels::buffers::{self, Buffer};
 use crate::kernels::elementwise::{add, rms_norm_backward};
 use crate::kernels::team::together;
@@ -45,6 +46,40 @@ struct Forward {
 impl Decoder {
     /// Log-probs and entropies of every slot, forward only.
     pub fn evaluate(&self, groups: &[TreeGroup<'_>], temperature: f32) -> TokenScores {
+        match &self.place {
+            Place::Host(host) => host.evaluate(groups, temperature),
+            #[cfg(feature = "cuda")]
+            Place::Device(device) => device.evaluate(groups, temperature),
+        }
+    }
+
+    /// Forward, `loss` (given the scores, returns their gradients), backward: adds the gradient of the
+    /// loss by every parameter to `gradient` (`[parameters]`).
+    ///
+    /// Of each block the pass keeps its input, and for as many blocks as
+    /// [`Recompute`](super::Recompute) allows also what its backward pass needs (rows x (2 hidden + 2
+    /// query + 2 key-value + 2 intermediate widths) float32); the others run forward twice.
+    ///
+    /// # Errors
+    /// Whatever `loss` returns; nothing has been added to `gradient` then.
+    pub fn train<E>(
+        &self,
+        groups: &[TreeGroup<'_>],
+        temperature: f32,
+        gradient: &mut [f32],
+        loss: impl FnOnce(&TokenScores) -> Result<ScoreGradients, E>,
+    ) -> Result<TokenScores, E> {
+        match &self.place {
+            Place::Host(host) => host.train(groups, temperature, gradient, loss),
+            #[cfg(feature = "cuda")]
+            Place::Device(device) => device.train(groups, temperature, loss),
+        }
+    }
+}
+
+impl HostDecoder {
+    /// Log-probs and entropies of every slot, forward only.
+    fn evaluate(&self, groups: &[TreeGroup<'_>], temperature: f32) -> TokenScores {
         let scores = together(|| {
             let rows = Rows::of(groups);
             let mut hidden = self.embed(&rows.tokens);
@@ -59,16 +94,8 @@ impl Decoder {
         scores
     }
 
-    /// Forward, `loss` (given the scores, returns their gradients), backward: adds the gradient of the
-    /// loss by every parameter to `gradient` (`[parameters]`).
-    ///
-    /// Of each block the pass keeps its input, and for as many blocks as
-    /// [`Recompute`](super::Recompute) allows also what its backward pass needs (rows x (2 hidden + 2
-    /// query + 2 key-value + 2 intermediate widths) float32); the others run forward twice.
-    ///
-    /// # Errors
-    /// Whatever `loss` returns; nothing has been added to `gradient` then.
-    pub fn train<E>(
+    /// As [`Decoder::train`].
+    fn train<E>(
         &self,
         groups: &[TreeGroup<'_>],
         temperature: f32,

@@ -21,6 +21,7 @@ use seele_data::arithmetic::{ArithmeticConfig, Split};
 use seele_data::{Layout, PromptTemplate};
 use seele_eval::Benchmark;
 use seele_hint::HintConfig;
+use seele_policy::device::DeviceChoice;
 use seele_verify::reward::{RewardConfig, RewardKind};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -39,6 +40,8 @@ pub struct Recipe {
     pub length: Length,
     /// Worker threads, at least 1.
     pub threads: usize,
+    /// Where the model computes; everything else runs on the processor.
+    pub device: DeviceChoice,
     /// What is trained.
     pub model: ModelPlan,
     /// What it is trained on.
@@ -254,6 +257,7 @@ impl Recipe {
             seed: resolved.seed,
             length: checks.length("", resolved.steps, resolved.epochs)?,
             threads: resolved.threads.unwrap_or(1),
+            device: resolved.device,
             model: ModelPlan {
                 source: checks.model_source(&resolved.model)?,
                 compute: resolved.model.compute,

@@ -13,6 +13,7 @@ use crate::optimizer_schedule::LearningRateConfig;
 use seele_data::Layout;
 use seele_data::arithmetic::ArithmeticConfig;
 use seele_hint::HintConfig;
+use seele_policy::device::DeviceChoice;
 use seele_verify::reward::RewardConfig;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::collections::BTreeMap;
@@ -39,6 +40,9 @@ pub(crate) struct Written {
     /// Worker threads; default: one a core.
     #[serde(default)]
     pub(crate) threads: Option<usize>,
+    /// Where the model computes.
+    #[serde(default)]
+    pub(crate) device: DeviceChoice,
     pub(crate) model: ModelSection,
     pub(crate) data: DataSection,
     #[serde(default)]

@@ -1,6 +1,7 @@
 //! Decoding by the rollout engine.
 
 use super::{Measuring, Need, Part, Report, SpeedError, Times, Work, on_threads, report, tokens};
+use crate::error::TrainError;
 use seele_policy::decoder::{Decoder, DecoderOptions};
 use seele_policy::model::Model;
 use seele_random::Key;
@@ -23,7 +24,11 @@ fn measure(model: Model, work: &Work, measuring: Measuring) -> Result<Report, Sp
         compute: measuring.compute,
         ..DecoderOptions::default()
     };
-    let decoder = Decoder::with_options(&model.config, &model.parameters, options);
+    let (config, parameters) = (&model.config, &model.parameters);
+    let device = measuring.device;
+    let decoder = device
+        .decoder(config, parameters, options, false)
+        .map_err(TrainError::from)?;
     // Its weights are packed; the rest is not needed any more.
     drop(model);
     let mut runs = Vec::with_capacity(measuring.runs);

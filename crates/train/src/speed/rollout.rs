@@ -9,7 +9,6 @@ use crate::trainer::end_tokens;
 use crate::update::Learner;
 use seele_data::EpochSampler;
 use seele_hint::HintController;
-use seele_policy::decoder::Decoder;
 use seele_random::Key;
 use seele_verify::reward::Reward;
 use serde::Serialize;
@@ -97,7 +96,8 @@ impl<'a> Variant<'a> {
         let key = Key::new(recipe.seed);
         let model = materials.read_model(key)?;
         let options = recipe.decoder_options();
-        let decoder = Decoder::with_options(&model.config, &model.parameters, options);
+        let (config, parameters) = (&model.config, &model.parameters);
+        let decoder = recipe.device.decoder(config, parameters, options, false)?;
         let (problems, at_once) = (
             materials.train.problems.len(),
             recipe.rollout.problems_per_step,

@@ -12,7 +12,7 @@ use crate::step::Run;
 use crate::update::Learner;
 use seele_data::EpochSampler;
 use seele_hint::HintController;
-use seele_policy::decoder::{Compute, Decoder};
+use seele_policy::decoder::Compute;
 use seele_random::Key;
 use seele_verify::reward::{Reward, RewardRequest, Score};
 use std::path::Path;
@@ -104,9 +104,10 @@ fn recipe(
     };
     let (problems, share) = (work.trunks(), work.share);
     let (batch, new_tokens, threads) = (work.batch, work.new_tokens, measuring.threads);
+    let device = measuring.device;
     let microbatch = measuring.tokens_per_microbatch;
     Ok(format!(
-        "method = \"grpo\"\nsteps = 1\nthreads = {threads}\n[model]\npath = {model}\ncompute = \"{compute}\"\n\
+        "method = \"grpo\"\nsteps = 1\nthreads = {threads}\ndevice = \"{device}\"\n[model]\npath = {model}\ncompute = \"{compute}\"\n\
          [data]\n{data}\n[kl]\ncoef = 0.0\n[rollout]\nproblems_per_step = {problems}\nrollouts_per_problem = {share}\n\
          max_new_tokens = {new_tokens}\nmax_active_branches = {batch}\n[update]\ntokens_per_microbatch = {microbatch}\n"
     ))
@@ -142,7 +143,9 @@ fn measure(
     runs: usize,
 ) -> Result<Report, TrainError> {
     let model = materials.read_model(Key::new(0))?;
-    let decoder = Decoder::with_options(&model.config, &model.parameters, recipe.decoder_options());
+    let options = recipe.decoder_options();
+    let (config, parameters) = (&model.config, &model.parameters);
+    let decoder = recipe.device.decoder(config, parameters, options, true)?;
     let data: &EncodedData = &materials.train;
     let mut run = Run {
         recipe,

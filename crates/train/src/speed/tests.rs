@@ -47,6 +47,7 @@ const MEASURING: Measuring = Measuring {
     threads: 2,
     compute: Compute::F32,
     tokens_per_microbatch: 21,
+    device: seele_policy::device::DeviceChoice::Cpu,
 };
 
 fn check(report: &Report, phases: &[&str]) {

@@ -4,11 +4,12 @@ use super::{
     Measuring, Need, Part, Report, SpeedError, Times, Work, on_threads, optimizer_bytes, report,
     tokens,
 };
+use crate::error::TrainError;
 use crate::group::{Group, Rollout, micro_batches};
 use crate::recipe::OptimizerConfig;
 use crate::update::Learner;
 use seele_hint::HintUse;
-use seele_policy::decoder::{Decoder, DecoderOptions, Recompute, ScoreGradients, TokenScores};
+use seele_policy::decoder::{DecoderOptions, Recompute, ScoreGradients, TokenScores};
 use seele_policy::model::Model;
 use seele_random::Key;
 use std::convert::Infallible;
@@ -31,17 +32,25 @@ pub fn train(
     let measured = on_threads(measuring.threads, || {
         measure(model, work, measuring, recompute)
     })?;
-    Ok(measured)
+    Ok(measured?)
 }
 
-fn measure(model: Model, work: &Work, measuring: Measuring, recompute: Recompute) -> Report {
+fn measure(
+    model: Model,
+    work: &Work,
+    measuring: Measuring,
+    recompute: Recompute,
+) -> Result<Report, TrainError> {
     let options = DecoderOptions {
         compute: measuring.compute,
         recompute,
     };
     let groups = groups(work, model.config.vocab_size);
     let batches = micro_batches(&groups, measuring.tokens_per_microbatch);
-    let decoder = Decoder::with_options(&model.config, &model.parameters, options);
+    let (config, parameters) = (&model.config, &model.parameters);
+    let decoder = measuring
+        .device
+        .decoder(config, parameters, options, true)?;
     let mut learner = Learner::new(decoder, model.parameters, &OptimizerConfig::default());
     let mut runs = Vec::with_capacity(measuring.runs);
     for run in 0..=measuring.runs {
@@ -67,7 +76,9 @@ fn measure(model: Model, work: &Work, measuring: Measuring, recompute: Recompute
         ),
         part("optimizer", optimizer),
     ];
-    report(&learner.decoder, parts, runs, work.rows() as f64)
+    #[cfg(feature = "cuda")]
+    learner.decoder.check()?;
+    Ok(report(&learner.decoder, parts, runs, work.rows() as f64))
 }
 
 fn once(learner: &mut Learner, groups: &[Group], batches: &[&[Group]]) -> Times {

@@ -14,7 +14,6 @@ use crate::step::Run;
 use crate::update::Learner;
 use seele_data::EpochSampler;
 use seele_hint::HintController;
-use seele_policy::decoder::Decoder;
 use seele_policy::huggingface::WeightType;
 use seele_policy::parameters::{Layout, Parameters};
 use std::collections::BTreeMap;
@@ -49,7 +48,7 @@ impl<'a> Session<'a> {
                 let parameters = materials
                     .read_model(key_of(recipe).with(WEIGHTS))?
                     .parameters;
-                let decoder = Decoder::with_options(config, &parameters, options);
+                let decoder = recipe.device.decoder(config, &parameters, options, true)?;
                 learner = Learner::new(decoder, parameters, &recipe.optimizer);
                 sampler = EpochSampler::new(order.0, order.1, order.2)?;
                 state = TrainerState {
@@ -80,8 +79,11 @@ impl<'a> Session<'a> {
                 check_work(recipe, materials, place.folder, checkpoint)?;
                 let parameters = checkpoint.parameters(&layout)?;
                 let optimizer = checkpoint.optimizer(&layout)?;
-                let decoder = Decoder::with_options(config, &parameters, options);
-                learner = Learner::resume(decoder, parameters, optimizer, &recipe.optimizer);
+                let decoder = recipe.device.decoder(config, &parameters, options, true)?;
+                let resumed = Learner::resume(decoder, parameters, optimizer, &recipe.optimizer);
+                #[cfg(feature = "cuda")]
+                let resumed = resumed.with_moments()?;
+                learner = resumed;
                 sampler = EpochSampler::resume(order.0, order.1, order.2, state.sampler)?;
                 hints.restore(checkpoint.hint_memory()?)?;
                 let logs = [
@@ -147,6 +149,8 @@ impl<'a> Session<'a> {
         if !recipe.objective.needs_reference() {
             return Ok(());
         }
+        #[cfg(feature = "cuda")]
+        self.run.learner.read_back()?;
         let layout = Arc::clone(self.run.learner.parameters.layout());
         // Weights that come from a file as they are need no copy in every checkpoint.
         let is_own = recipe.sft.is_some() || matches!(recipe.model.source, ModelSource::New(_));
@@ -183,7 +187,8 @@ impl<'a> Session<'a> {
         }
         let options = recipe.decoder_options();
         let config = &materials.config;
-        self.run.reference = Some(Decoder::with_options(config, parameters, options));
+        let reference = recipe.device.decoder(config, parameters, options, false)?;
+        self.run.reference = Some(reference);
         Ok(())
     }
 }

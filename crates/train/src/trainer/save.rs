@@ -34,6 +34,8 @@ impl Session<'_> {
             CheckpointName::Supervised(step) | CheckpointName::Step(step) => step,
         };
         observer.phase(step, Phase::Save);
+        #[cfg(feature = "cuda")]
+        self.run.learner.read_back()?;
         let learner = &self.run.learner;
         self.state.optimizer_steps = learner.optimizer.steps;
         // Lines of a step that a checkpoint holds must not be lost after it.

@@ -1,6 +1,7 @@
 //! `seele data filter`: how often a model solves each problem, and the problems worth training on.
 
 use super::{Input, unusable};
+use crate::device::DeviceArg;
 use crate::exit::{self, Unusable};
 use crate::interrupt;
 use crate::model_place;
@@ -15,7 +16,8 @@ use seele_data::{Problem, ProblemWriter};
 use seele_eval::{
     Benchmark, EvalError, Evaluation, Header, ProblemSet, Record, Served, ServedEvaluation,
 };
-use seele_policy::decoder::{Compute, Decoder};
+use seele_policy::decoder::Compute;
+use seele_policy::device::DeviceChoice;
 use seele_policy::model::ModelFiles;
 use seele_rollout::LocalEngine;
 use seele_train::benchmarks::Examinee;
@@ -93,6 +95,8 @@ pub(crate) struct Args {
     #[arg(long, default_value_t = 0)]
     seed: u64,
     #[command(flatten)]
+    device: DeviceArg,
+    #[command(flatten)]
     asking: ServerArgs,
 }
 
@@ -143,6 +147,13 @@ pub(super) fn run(args: &Args, output: &Output) -> anyhow::Result<u8> {
     set.file.clone_from(&args.input.file);
     let record = match &args.endpoint {
         None => sampled(args, set, output)?,
+        Some(_) if args.device.device != DeviceChoice::Cpu => {
+            return Err(Unusable(
+                "`--device` is for a model that is read here; leave it out with `--endpoint`"
+                    .into(),
+            )
+            .into());
+        }
         Some(endpoint) => match served(args, endpoint, set, output)? {
             Served::Whole(record) => *record,
             Served::Partial(outcome) => return Ok(unfinished(outcome)),
@@ -208,6 +219,7 @@ fn benchmark(args: &Args, problems: &[Problem]) -> anyhow::Result<Benchmark> {
 
 /// The responses of a model here, asked for as far as they are not in the record yet.
 fn sampled(args: &Args, set: ProblemSet, output: &Output) -> anyhow::Result<Record> {
+    args.device.check()?;
     let benchmark = benchmark(args, &set.problems)?;
     let (path, name) = model_place::find_named(&args.model, output)?;
     let files = ModelFiles::open(&path)?;
@@ -217,7 +229,7 @@ fn sampled(args: &Args, set: ProblemSet, output: &Output) -> anyhow::Result<Reco
     Evaluation::new(&benchmark, set.clone(), examinee.subject(), args.seed).map_err(refused)?;
     let model = files.read()?;
     examinee.identify(&model.parameters, Compute::F32);
-    let decoder = Decoder::new(&model.config, &model.parameters);
+    let decoder = args.device.decoder(&model.config, &model.parameters)?;
     drop(model);
 
     let evaluation = Evaluation::new(&benchmark, set, examinee.subject(), args.seed)?;

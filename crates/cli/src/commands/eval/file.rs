@@ -41,6 +41,7 @@ pub(super) fn on_file(
         .build()
         .map_err(|error| Unusable(error.to_string()))?;
     let data = hub::local(Kind::DataSet, data, output)?;
+    args.device.check()?;
     let model = Model::load(&model_place::find(path, output)?)?;
     let data = args.data_plan(&data)?;
     let context_tokens = model.config.max_position_embeddings;
@@ -82,6 +83,7 @@ pub(super) fn on_file(
         &model,
         &requests,
         &args.sampling(),
+        args.device,
         max_new_tokens,
         &mut |done| bar.set_position(done as u64),
     )?;

@@ -25,6 +25,7 @@ const DATA_FOLDER: &str = "data";
 /// # Errors
 /// An unusable benchmark, set, model or folder; or a failure while sampling.
 pub(super) fn run(args: &Args, list: &str, model: &Path, output: &Output) -> anyhow::Result<u8> {
+    args.device.check()?;
     let chosen = problems(args, list, output)?;
     // Everything that can be wrong with the input is found before the weights are read.
     let (path, name) = model_place::find_named(model, output)?;
@@ -40,7 +41,7 @@ pub(super) fn run(args: &Args, list: &str, model: &Path, output: &Output) -> any
     }
     let model = files.read()?;
     examinee.identify(&model.parameters, Compute::F32);
-    let decoder = Decoder::new(&model.config, &model.parameters);
+    let decoder = args.device.decoder(&model.config, &model.parameters)?;
     drop(model);
 
     let out = match &args.out {

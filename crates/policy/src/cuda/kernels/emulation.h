@@ -1,6 +1,7 @@
 // What the kernels need of the compiler, on a CPU: every thread of a block is a fiber, and a barrier is where
-// fibers change. Blocks run one after the other. A barrier that not all threads of its warp or block reach
-// ends the program, as it would hang a GPU.
+// fibers change. Blocks run one after the other. Between barriers, threads and warps take turns in another order
+// every time, so that what a missing barrier leaves to chance comes out differently. A barrier that not all
+// threads of its warp or block reach ends the program, as it would hang a GPU.
 
 #include <cmath>
 #include <csetjmp>
@@ -53,6 +54,8 @@ struct Block {
     ucontext_t home;
     void (*work)(void *);
     void *argument;
+    // Of the order of turns.
+    uint64_t turns;
 };
 
 static thread_local Block running;
@@ -85,6 +88,11 @@ static void resume(unsigned index) {
     std::abort();
 }
 
+static unsigned turn() {
+    running.turns = running.turns * 6364136223846793005u + 1442695040888963407u;
+    return running.turns >> 33;
+}
+
 static void run_block() {
     Block &b = running;
     unsigned count = b.threads.x, ended = 0;
@@ -99,13 +107,15 @@ static void run_block() {
         makecontext(&fiber.first, enter, 0);
     }
     while (ended < count) {
-        for (unsigned warp = 0; warp < count; warp += WARP) {
+        unsigned first_warp = turn();
+        for (unsigned w = 0; w < count / WARP; w++) {
+            unsigned warp = (w + first_warp) % (count / WARP) * WARP;
             for (bool again = true; again;) {
-                unsigned waiting = 0, live = 0;
-                for (unsigned i = warp; i < warp + WARP; i++) {
-                    if (b.fibers[i].state == READY) resume(i);
-                    live += b.fibers[i].state != ENDED;
-                    waiting += b.fibers[i].state == AT_WARP;
+                unsigned waiting = 0, order = turn() % WARP;
+                for (unsigned i = 0; i < WARP; i++) {
+                    unsigned thread = warp + (i ^ order);
+                    if (b.fibers[thread].state == READY) resume(thread);
+                    waiting += b.fibers[thread].state == AT_WARP;
                 }
                 if (waiting != 0 && waiting != WARP) diverged("warp");
                 again = waiting != 0;

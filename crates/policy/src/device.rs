@@ -1,0 +1,215 @@
+//! Where a model computes.
+
+use crate::config::ModelConfig;
+use crate::decoder::{Decoder, DecoderOptions};
+use crate::parameters::Parameters;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::str::FromStr;
+
+/// Where a model is to compute: `cpu`, `cuda` (the first GPU), `cuda:1` (the second), or `auto`: the first GPU if
+/// this build can use one and there is one, else the CPU.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum DeviceChoice {
+    /// The processor.
+    #[default]
+    Cpu,
+    /// The driver's GPU of this number, from 0.
+    Cuda(usize),
+    /// A GPU if there is one.
+    Auto,
+    /// The GPU's kernels on the CPU, thousands of times slower: for tests. Written `emulated`.
+    #[cfg(feature = "cuda")]
+    Emulated,
+}
+
+impl FromStr for DeviceChoice {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let number = |ordinal: &str| ordinal.parse().ok().map(Self::Cuda);
+        let choice = match text {
+            "cpu" => Some(Self::Cpu),
+            "auto" => Some(Self::Auto),
+            "cuda" => Some(Self::Cuda(0)),
+            #[cfg(feature = "cuda")]
+            "emulated" => Some(Self::Emulated),
+            _ => text.strip_prefix("cuda:").and_then(number),
+        };
+        choice.ok_or_else(|| {
+            format!("`{text}` is no device; use \"cpu\", \"cuda\", \"cuda:<number>\" or \"auto\"")
+        })
+    }
+}
+
+impl TryFrom<String> for DeviceChoice {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl fmt::Display for DeviceChoice {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cpu => out.write_str("cpu"),
+            Self::Cuda(0) => out.write_str("cuda"),
+            Self::Cuda(ordinal) => write!(out, "cuda:{ordinal}"),
+            Self::Auto => out.write_str("auto"),
+            #[cfg(feature = "cuda")]
+            Self::Emulated => out.write_str("emulated"),
+        }
+    }
+}
+
+impl From<DeviceChoice> for String {
+    fn from(choice: DeviceChoice) -> Self {
+        choice.to_string()
+    }
+}
+
+impl DeviceChoice {
+    /// What it comes to on this machine, its libraries looked for; `None` is the CPU. Loads no weight.
+    ///
+    /// # Errors
+    /// [`DeviceError`] if a GPU was asked for that this build or machine does not have.
+    #[cfg(feature = "cuda")]
+    pub fn open(self) -> Result<Option<crate::cuda::Device>, DeviceError> {
+        use crate::cuda::Device;
+        match self {
+            Self::Cpu => Ok(None),
+            Self::Auto if Device::count() == 0 => Ok(None),
+            Self::Auto => Device::open(0).map(Some),
+            Self::Cuda(ordinal) => Device::open(ordinal).map(Some),
+            Self::Emulated => Ok(Some(Device::emulated())),
+        }
+    }
+
+    /// Whether it can be had on this machine. Loads no weight.
+    ///
+    /// # Errors
+    /// [`DeviceError`] if a GPU was asked for that this build or machine does not have.
+    pub fn check(self) -> Result<(), DeviceError> {
+        #[cfg(feature = "cuda")]
+        return self.open().map(drop);
+        #[cfg(not(feature = "cuda"))]
+        match self {
+            Self::Cpu | Self::Auto => Ok(()),
+            Self::Cuda(_) => Err(DeviceError::NotBuilt),
+        }
+    }
+
+    /// A decoder there. With `trains`, one on a GPU has its gradient and the optimizer's moments there.
+    ///
+    /// # Errors
+    /// [`DeviceError`] if there is no such device, or no room on it.
+    pub fn decoder(
+        self,
+        config: &ModelConfig,
+        parameters: &Parameters,
+        options: DecoderOptions,
+        trains: bool,
+    ) -> Result<Decoder, DeviceError> {
+        #[cfg(feature = "cuda")]
+        if let Some(device) = self.open()? {
+            return Decoder::on(&device, config, parameters, options, trains);
+        }
+        self.check()?;
+        let _ = trains;
+        Ok(Decoder::with_options(config, parameters, options))
+    }
+}
+
+/// Why a device cannot be used, or stopped.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DeviceError {
+    /// A GPU was asked for, and this build uses none.
+    #[cfg(not(feature = "cuda"))]
+    #[error(
+        "this build of seele uses no GPU; make one with `cargo build --release --features cuda` (see docs/gpu.md), or use \"cpu\""
+    )]
+    NotBuilt,
+    #[cfg(feature = "cuda")]
+    /// A library that is looked for at run time is not there.
+    #[error(
+        "cannot find {library}; install it or put its folder into `LD_LIBRARY_PATH` (`scripts/cuda.sh` prints one)"
+    )]
+    MissingLibrary {
+        /// What it is and what its file is called.
+        library: &'static str,
+    },
+    #[cfg(feature = "cuda")]
+    /// The driver has no device of that number.
+    #[error(
+        "there is no device {ordinal}: the driver shows {count}; choose another or use the CPU"
+    )]
+    NoDevice {
+        /// Number that was asked for.
+        ordinal: usize,
+        /// Devices there are.
+        count: usize,
+    },
+    #[cfg(feature = "cuda")]
+    /// The device or the model is of a kind that the kernels are not made for.
+    #[error("{what}")]
+    Unsupported {
+        /// What is not supported, and what is.
+        what: String,
+    },
+    #[cfg(feature = "cuda")]
+    /// A kernel does not compile.
+    #[error("the kernels do not compile for {target}: {log}")]
+    Compile {
+        /// Architecture.
+        target: String,
+        /// What the compiler said.
+        log: String,
+    },
+    #[cfg(feature = "cuda")]
+    /// The device has no room.
+    #[error("the device has no room for {needed} MiB more ({free} of {total} MiB are free)")]
+    OutOfMemory {
+        /// What was asked for, MiB.
+        needed: usize,
+        /// What is free, MiB.
+        free: usize,
+        /// All there is, MiB.
+        total: usize,
+    },
+    #[cfg(feature = "cuda")]
+    /// The driver or a library refused or failed.
+    #[error("{what} failed on the device: {reason}")]
+    Failed {
+        /// What was done.
+        what: &'static str,
+        /// What the library said.
+        reason: String,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn devices_are_read_as_they_are_written() {
+        for text in ["cpu", "auto", "cuda", "cuda:3"] {
+            assert_eq!(text.parse::<DeviceChoice>().unwrap().to_string(), text);
+        }
+        assert_eq!("cuda:0".parse(), Ok(DeviceChoice::Cuda(0)));
+        for text in ["gpu", "cuda:", "cuda:x", "CPU", ""] {
+            assert!(text.parse::<DeviceChoice>().is_err(), "{text}");
+        }
+    }
+
+    #[cfg(not(feature = "cuda"))]
+    #[test]
+    fn a_build_without_gpus_says_which_one_has_them() {
+        assert!(DeviceChoice::Auto.check().is_ok());
+        let error = DeviceChoice::Cuda(0).check().unwrap_err().to_string();
+        assert!(error.contains("--features cuda"), "{error}");
+    }
+}

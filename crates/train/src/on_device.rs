@@ -1,0 +1,70 @@
+//! What a run does otherwise where its policy is on a device.
+
+use crate::error::TrainError;
+use crate::group::Group;
+use crate::recipe::CacheMemory;
+use crate::update::{Learner, trees};
+use seele_policy::decoder::Decoder;
+use seele_policy::device::DeviceError;
+
+impl Learner {
+    /// Takes weights and moments from the device, unless those here are as new.
+    pub(crate) fn read_back(&mut self) -> Result<(), TrainError> {
+        self.decoder.check()?;
+        if let Some(device) = self.decoder.on_device().filter(|_| self.is_behind) {
+            device.read_parameters(&mut self.parameters)?;
+            device.read_moments(&mut self.optimizer)?;
+            self.is_behind = false;
+        }
+        Ok(())
+    }
+
+    /// Gives the moments here to the device.
+    pub(crate) fn with_moments(self) -> Result<Self, TrainError> {
+        self.write_moments()?;
+        Ok(self)
+    }
+
+    /// Gives the moments here to the device.
+    pub(crate) fn write_moments(&self) -> Result<(), TrainError> {
+        if let Some(device) = self.decoder.on_device() {
+            device.write_moments(&self.optimizer)?;
+        }
+        Ok(())
+    }
+}
+
+/// Micro-batches that the device has room for: halves, as often as needed, of those it has not; `halved` counts.
+///
+/// # Errors
+/// [`TrainError::Device`] if a group alone has no room.
+pub(crate) fn fitting<'a>(
+    decoder: &Decoder,
+    batches: Vec<&'a [Group]>,
+    halved: &mut usize,
+) -> Result<Vec<&'a [Group]>, TrainError> {
+    let mut fitting = Vec::with_capacity(batches.len());
+    let mut rest = batches;
+    rest.reverse();
+    while let Some(batch) = rest.pop() {
+        match decoder.reserve(&trees(batch)) {
+            Ok(()) => fitting.push(batch),
+            Err(DeviceError::OutOfMemory { .. }) if batch.len() > 1 => {
+                let (first, second) = batch.split_at(batch.len() / 2);
+                rest.extend([second, first]);
+                *halved += 1;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(fitting)
+}
+
+/// Bytes for keys and values while sampling.
+pub(crate) fn cache_memory(decoder: &Decoder, setting: CacheMemory) -> usize {
+    let on_device = decoder.on_device().and_then(|device| device.cache_memory());
+    match (setting, on_device) {
+        (CacheMemory::Auto, Some(bytes)) => bytes,
+        _ => setting.bytes(),
+    }
+}
