@@ -1,7 +1,7 @@
 #!/bin/sh
 # Builds with `--features cuda` and checks what can be checked without a GPU:
 #   scripts/cuda.sh [folder]          NVRTC only (90 MB): build, lints, kernels for Hopper, tests on their CPU form
-#   scripts/cuda.sh --run [folder]    also cuBLAS (600 MB), which a machine with a GPU needs at run time
+#   scripts/cuda.sh --run [folder]    also cuBLAS, which a machine with a GPU needs at run time
 # The libraries come from PyPI into `folder` (default: target/cuda); no toolkit is needed. What the last line
 # prints lets the binary find them.
 set -eu
@@ -25,7 +25,8 @@ for library in libnvrtc.so.13 libnvrtc-builtins.so.13.0; do
 done
 export LD_LIBRARY_PATH="$libraries${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
 
-cargo clippy --release -p seele-policy --features cuda --all-targets -- -D warnings
+cargo clippy --release -p seele-policy -p seele-rollout -p seele-train -p seele --features seele/cuda --all-targets -- -D warnings
+cargo build --release -p seele --features cuda
 # Every kernel for compute capability 9.0 and 8.0, and the device's decoder on its kernels' CPU form against the
 # CPU's decoder and the golden models.
 log=$(mktemp)
@@ -40,5 +41,7 @@ if grep -q "skipped: cannot find NVRTC" "$log"; then
     exit 1
 fi
 cargo test --release -p seele-policy --features cuda --test cuda_golden -- --nocapture
+# The commands and the whole trainer on that form.
+cargo test --release -p seele --features cuda --test device -- --nocapture
 
 echo "export LD_LIBRARY_PATH=$libraries"
