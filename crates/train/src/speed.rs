@@ -24,7 +24,7 @@ use crate::metrics::ResidentMemory;
 use crate::recipe::{MaterialsError, RecipeError};
 use ceiling::Ceilings;
 use seele_policy::config::ModelConfig;
-use seele_policy::decoder::{Compute, Decoder};
+use seele_policy::decoder::{Compute, Decoder, Recompute};
 use seele_policy::device::DeviceChoice;
 use seele_random::Key;
 use seele_rollout::RolloutError;
@@ -56,6 +56,8 @@ pub struct Measuring {
     pub compute: Compute,
     /// Most tokens that go forward and backward together.
     pub tokens_per_microbatch: usize,
+    /// What the backward pass computes again.
+    pub recompute: Recompute,
     /// Where the model computes.
     pub device: DeviceChoice,
 }

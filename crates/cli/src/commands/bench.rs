@@ -106,6 +106,9 @@ enum What {
         /// Prompt template for them.
         #[arg(long, default_value = "bare", requires = "data")]
         template: String,
+        /// What the backward pass computes again.
+        #[arg(long, value_enum, default_value = "auto")]
+        recompute: Recomputed,
         /// Most tokens that go forward and backward together.
         #[arg(long, default_value = "2048")]
         microbatch: NonZeroUsize,
@@ -166,7 +169,7 @@ enum Recomputed {
 }
 
 impl Common {
-    fn measuring(&self, microbatch: usize) -> Measuring {
+    fn measuring(&self, microbatch: usize, recompute: Recomputed) -> Measuring {
         let cores = || std::thread::available_parallelism().map_or(1, usize::from);
         Measuring {
             runs: self.runs.get(),
@@ -176,6 +179,7 @@ impl Common {
                 Factors::Bf16 => Compute::Bf16,
             },
             tokens_per_microbatch: microbatch,
+            recompute: recompute.setting(),
             device: self.device.device,
         }
     }
@@ -224,7 +228,7 @@ pub(crate) fn run(args: &Args, output: &Output) -> anyhow::Result<u8> {
             let report = decode(
                 Model::load(&model_place::find(&common.model, output)?)?,
                 &work,
-                common.measuring(usize::MAX),
+                common.measuring(usize::MAX, Recomputed::None),
             );
             ("decode", common, work, report)
         }
@@ -245,12 +249,11 @@ pub(crate) fn run(args: &Args, output: &Output) -> anyhow::Result<u8> {
                 hint_tokens: *hint,
                 new_tokens: new.get(),
             };
-            let measuring = common.measuring(microbatch.get());
+            let measuring = common.measuring(microbatch.get(), *recompute);
             let report = train(
                 Model::load(&model_place::find(&common.model, output)?)?,
                 &work,
                 measuring,
-                recompute.setting(),
             );
             ("train", common, work, report)
         }
@@ -262,6 +265,7 @@ pub(crate) fn run(args: &Args, output: &Output) -> anyhow::Result<u8> {
             new,
             data,
             template,
+            recompute,
             microbatch,
         } => {
             let work = Work {
@@ -280,7 +284,7 @@ pub(crate) fn run(args: &Args, output: &Output) -> anyhow::Result<u8> {
                 Some(path) => StepSource::Problems { path, template },
                 None => StepSource::Random,
             };
-            let measuring = common.measuring(microbatch.get());
+            let measuring = common.measuring(microbatch.get(), *recompute);
             let report = step(&model, source, &work, measuring);
             ("step", common, work, report)
         }
@@ -304,7 +308,7 @@ pub(crate) fn run(args: &Args, output: &Output) -> anyhow::Result<u8> {
 
 /// The report with what was measured, as one object.
 fn object(name: &str, common: &Common, work: &Work, report: &Report) -> anyhow::Result<Value> {
-    let measuring = common.measuring(0);
+    let measuring = common.measuring(0, Recomputed::None);
     let mut object = json!({
         "bench": name,
         "model": common.model.display().to_string(),
@@ -328,7 +332,7 @@ fn table(name: &str, common: &Common, work: &Work, report: &Report) -> String {
         hint_tokens,
         new_tokens,
     } = work;
-    let measuring = common.measuring(0);
+    let measuring = common.measuring(0, Recomputed::None);
     let hint = match hint_tokens {
         0 => String::new(),
         tokens => format!(" + hint {tokens}"),

@@ -12,7 +12,7 @@ use crate::step::Run;
 use crate::update::Learner;
 use seele_data::EpochSampler;
 use seele_hint::HintController;
-use seele_policy::decoder::Compute;
+use seele_policy::decoder::{Compute, Recompute};
 use seele_random::Key;
 use seele_verify::reward::{Reward, RewardRequest, Score};
 use std::path::Path;
@@ -102,12 +102,17 @@ fn recipe(
         Compute::F32 => "f32",
         Compute::Bf16 => "bf16",
     };
+    let recompute = match measuring.recompute {
+        Recompute::None => "none",
+        Recompute::Block => "block",
+        Recompute::Auto { .. } => "auto",
+    };
     let (problems, share) = (work.trunks(), work.share);
     let (batch, new_tokens, threads) = (work.batch, work.new_tokens, measuring.threads);
     let device = measuring.device;
     let microbatch = measuring.tokens_per_microbatch;
     Ok(format!(
-        "method = \"grpo\"\nsteps = 1\nthreads = {threads}\ndevice = \"{device}\"\n[model]\npath = {model}\ncompute = \"{compute}\"\n\
+        "method = \"grpo\"\nsteps = 1\nthreads = {threads}\ndevice = \"{device}\"\n[model]\npath = {model}\ncompute = \"{compute}\"\nrecompute = \"{recompute}\"\n\
          [data]\n{data}\n[kl]\ncoef = 0.0\n[rollout]\nproblems_per_step = {problems}\nrollouts_per_problem = {share}\n\
          max_new_tokens = {new_tokens}\nmax_active_branches = {batch}\n[update]\ntokens_per_microbatch = {microbatch}\n"
     ))

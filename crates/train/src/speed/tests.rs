@@ -47,6 +47,7 @@ const MEASURING: Measuring = Measuring {
     threads: 2,
     compute: Compute::F32,
     tokens_per_microbatch: 21,
+    recompute: Recompute::None,
     device: seele_policy::device::DeviceChoice::Cpu,
 };
 
@@ -63,7 +64,7 @@ fn check(report: &Report, phases: &[&str]) {
 fn decoding_and_training_are_measured_with_their_floors() {
     let decoded = decode(model(), &WORK, MEASURING).unwrap();
     check(&decoded, &["prefill", "decode", "draw"]);
-    let trained = train(model(), &WORK, MEASURING, Recompute::None).unwrap();
+    let trained = train(model(), &WORK, MEASURING).unwrap();
     check(&trained, &["forward and backward", "optimizer"]);
     // Two trunks of 9, six branches of 4 inputs, in two micro-batches of one group each.
     assert_eq!(WORK.rows(), 2 * 9 + 6 * 4);

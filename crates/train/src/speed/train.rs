@@ -9,7 +9,7 @@ use crate::group::{Group, Rollout, micro_batches};
 use crate::recipe::OptimizerConfig;
 use crate::update::Learner;
 use seele_hint::HintUse;
-use seele_policy::decoder::{DecoderOptions, Recompute, ScoreGradients, TokenScores};
+use seele_policy::decoder::{DecoderOptions, ScoreGradients, TokenScores};
 use seele_policy::model::Model;
 use seele_random::Key;
 use std::convert::Infallible;
@@ -22,28 +22,16 @@ use std::time::Instant;
 ///
 /// # Errors
 /// [`SpeedError`] if the work cannot be done.
-pub fn train(
-    model: Model,
-    work: &Work,
-    measuring: Measuring,
-    recompute: Recompute,
-) -> Result<Report, SpeedError> {
+pub fn train(model: Model, work: &Work, measuring: Measuring) -> Result<Report, SpeedError> {
     work.check(&model.config)?;
-    let measured = on_threads(measuring.threads, || {
-        measure(model, work, measuring, recompute)
-    })?;
+    let measured = on_threads(measuring.threads, || measure(model, work, measuring))?;
     Ok(measured?)
 }
 
-fn measure(
-    model: Model,
-    work: &Work,
-    measuring: Measuring,
-    recompute: Recompute,
-) -> Result<Report, TrainError> {
+fn measure(model: Model, work: &Work, measuring: Measuring) -> Result<Report, TrainError> {
     let options = DecoderOptions {
         compute: measuring.compute,
-        recompute,
+        recompute: measuring.recompute,
     };
     let groups = groups(work, model.config.vocab_size);
     let batches = micro_batches(&groups, measuring.tokens_per_microbatch);
