@@ -147,8 +147,10 @@ fn render(svg: &mut String, title: &str, panels: &[Panel]) -> Result<(), Failure
     let heading = ("sans-serif", 20).into_font().color(&INK);
     root.draw(&Text::new(title.to_string(), (16, 14), heading))?;
     let (_, body) = root.split_vertically(TITLE_HEIGHT);
+    // The same in all panels, so that their steps lie below each other.
+    let legend = legend_width(panels);
     for (area, panel) in body.split_evenly((panels.len(), 1)).iter().zip(panels) {
-        draw_panel(area, panel, last_step)?;
+        draw_panel(area, panel, last_step, legend)?;
     }
     root.present()?;
     Ok(())
@@ -158,13 +160,14 @@ fn draw_panel(
     area: &DrawingArea<SVGBackend<'_>, Shift>,
     panel: &Panel,
     last_step: f64,
+    legend: u32,
 ) -> Result<(), Failure> {
     let text = ("sans-serif", 14).into_font().color(&INK);
     let mut chart = ChartBuilder::on(area)
         .caption(&panel.title, ("sans-serif", 16).into_font().color(&INK))
         .margin_top(10)
         .margin_left(8)
-        .margin_right(140)
+        .margin_right(legend)
         .margin_bottom(4)
         .x_label_area_size(40)
         .y_label_area_size(44)
@@ -219,6 +222,17 @@ fn draw_panel(
 }
 
 type Chart<'a, 'b> = ChartContext<'a, SVGBackend<'b>, Cartesian2d<RangedCoordf64, RangedCoordf64>>;
+
+/// Pixels for the longest label, its value and its line.
+fn legend_width(panels: &[Panel]) -> u32 {
+    const LINE: usize = 26;
+    const CHARACTER: usize = 7;
+    const VALUE: usize = " (0.00)".len();
+    let labels = panels.iter().flat_map(|panel| &panel.curves);
+    let longest = labels.map(|curve| curve.label.chars().count()).max();
+    let wanted = LINE + CHARACTER * (longest.unwrap_or(0) + VALUE);
+    u32::try_from(wanted).unwrap_or(WIDTH).clamp(140, WIDTH / 2)
+}
 
 /// Labels to the right of the plot, each level with the end of its curve, pushed apart where they
 /// would overlap.
