@@ -219,7 +219,7 @@ fn what_a_server_refuses_is_in_no_file_and_what_it_fails_at_is_asked_again() {
         "--first-wait-secs",
         "0.001",
     ];
-    // One at a time: a server that has answered nothing yet may refuse everything.
+    // One at a time, so that no question meets the server's third request twice in a row.
     let arguments = [&arguments[..], &["--concurrency", "1", "--top-p", "0.9"]].concat();
     let (code, stdout, stderr) = end(start(place.path(), &url, "bare", &arguments));
     assert_eq!(code, 0, "{stderr}");
@@ -271,7 +271,9 @@ fn a_server_that_is_away_is_named_and_the_command_goes_on_when_it_is_back() {
     assert_eq!(code, 1, "{stderr}");
     assert!(stderr.contains("127.0.0.1:9/v1/completions"), "{stderr}");
     let (url, _) = moody();
-    let back = [&away[..4], &["--first-wait-secs", "0.001"]].concat();
+    // Sixteen at a time, of which the refused one may be the first to come back.
+    let patient = ["--first-wait-secs", "0.001", "--patience", "100"];
+    let back = [&away[..4], &patient].concat();
     let (code, _, stderr) = end(start(place.path(), &url, "bare", &back));
     assert_eq!(code, 0, "{stderr}");
     let (code, _, stderr) = end(start(place.path(), "gpu:8000", "bare", &["--out", "x"]));

@@ -4,16 +4,16 @@ use crate::ask::{Client, Failure, Question, Reply};
 use crate::error::ClientError;
 use crate::server::Server;
 use seele_random::Key;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 /// Longest wait between two tries to reach the server, unless it asks for more.
 const LONGEST_BACK_OFF: Duration = Duration::from_secs(60);
 /// A waiting thread looks this often whether it should stop.
 const LOOK: Duration = Duration::from_millis(50);
-/// Items in a row that cannot be answered until the server counts as gone; at least as many as are asked
-/// at a time.
+/// Items in a row that cannot be answered until the server counts as gone, or, before any answer, that are
+/// refused until it counts as refusing all; at least as many as are asked at a time.
 const GIVEN_UP_IN_A_ROW: usize = 4;
 
 /// What is asked, item by item, and what becomes of the answers. Called from many threads at once, but for
@@ -41,7 +41,8 @@ pub trait Survey: Sync {
     fn failed(&self) {}
 
     /// Whether the server has answered in an earlier run. One that has answered anything refuses single
-    /// questions; one that has not refuses all, and that ends the survey.
+    /// questions. Until then a refusal is set aside: the first answer makes it one of a single question;
+    /// several in a row, or no answer at all, mean that the server refuses all, and that ends the survey.
     fn has_answers(&self) -> bool {
         false
     }
@@ -58,6 +59,30 @@ pub enum Outcome {
     Stopped,
 }
 
+/// A refusal before any answer.
+struct SetAside {
+    index: usize,
+    url: String,
+    status: u16,
+    message: String,
+}
+
+impl From<SetAside> for ClientError {
+    fn from(refusal: SetAside) -> Self {
+        let SetAside {
+            url,
+            status,
+            message,
+            ..
+        } = refusal;
+        Self::Refused {
+            url,
+            status,
+            message,
+        }
+    }
+}
+
 struct Asking<'a, S: Survey> {
     server: &'a Server,
     client: Client<'a>,
@@ -68,6 +93,8 @@ struct Asking<'a, S: Survey> {
     next: AtomicUsize,
     /// Whether the server has answered anything.
     answers: AtomicBool,
+    /// What waits for the first answer.
+    set_aside: Mutex<Vec<SetAside>>,
     /// Items given up since the last answer.
     given_up: AtomicUsize,
     unanswered: AtomicBool,
@@ -96,6 +123,7 @@ pub fn ask_all<S: Survey>(
         stop,
         next: AtomicUsize::new(0),
         answers: AtomicBool::new(survey.has_answers()),
+        set_aside: Mutex::new(Vec::new()),
         given_up: AtomicUsize::new(0),
         unanswered: AtomicBool::new(false),
         over: AtomicBool::new(false),
@@ -110,10 +138,12 @@ pub fn ask_all<S: Survey>(
             }
         }
     });
+    let refusal = asking.set_aside().pop();
     let error = asking.error.into_inner();
     match error.unwrap_or_else(|poisoned| poisoned.into_inner()) {
         Some(error) => Err(error),
         None if stop.load(Ordering::SeqCst) => Ok(Outcome::Stopped),
+        None if let Some(refusal) = refusal => Err(ClientError::from(refusal).into()),
         None if asking.unanswered.into_inner() => Ok(Outcome::Unanswered),
         None => Ok(Outcome::Finished),
     }
@@ -123,11 +153,19 @@ impl<S: Survey> Asking<'_, S> {
     /// One thread: item after item.
     fn work(&self) {
         while !self.is_over() {
-            let index = self.next.fetch_add(1, Ordering::Relaxed);
-            if index >= self.items {
-                return;
-            }
-            if let Err(error) = self.settle(index) {
+            let settled = match self.refused_before_answers() {
+                Some(refusal) => self
+                    .refuse(&refusal)
+                    .and_then(|()| self.settle(refusal.index)),
+                None => {
+                    let index = self.next.fetch_add(1, Ordering::Relaxed);
+                    if index >= self.items {
+                        return;
+                    }
+                    self.settle(index)
+                }
+            };
+            if let Err(error) = settled {
                 self.fail(error);
             }
         }
@@ -162,27 +200,30 @@ impl<S: Survey> Asking<'_, S> {
                 Err(failure) => failure,
             };
             self.survey.failed();
-            let url = || self.client.url(&question.prompt);
-            let refused = |status, message| {
-                let url = url();
-                S::Error::from(ClientError::Refused {
-                    url,
-                    status,
-                    message,
-                })
-            };
+            let url = self.client.url(&question.prompt);
             match failure {
-                Failure::Hopeless { status, message } => return Err(refused(status, message)),
+                Failure::Hopeless { status, message } => {
+                    let refused = ClientError::Refused {
+                        url,
+                        status,
+                        message,
+                    };
+                    return Err(refused.into());
+                }
                 Failure::Distrusted { reason } => {
-                    return Err(ClientError::Distrusted { url: url(), reason }.into());
+                    return Err(ClientError::Distrusted { url, reason }.into());
                 }
                 Failure::Refused { status, message } => {
-                    // A server that has answered something refuses this question alone.
-                    if !self.answers.load(Ordering::SeqCst) {
-                        return Err(refused(status, message));
+                    let refusal = SetAside {
+                        index,
+                        url,
+                        status,
+                        message,
+                    };
+                    match self.set_aside_unless_answers(refusal)? {
+                        Some(refusal) => self.refuse(&refusal)?,
+                        None => return Ok(()),
                     }
-                    let reason = format!("status {status}: {message}");
-                    self.survey.refused(index, reason)?;
                 }
                 Failure::Passing {
                     reason,
@@ -190,7 +231,7 @@ impl<S: Survey> Asking<'_, S> {
                 } => {
                     failures += 1;
                     if failures >= self.server.patience {
-                        return self.give_up(url(), reason);
+                        return self.give_up(url, reason);
                     }
                     let jitter = Key::new(index as u64).with(failures.into()).uniform();
                     let wait = self.back_off(failures, jitter);
@@ -199,6 +240,40 @@ impl<S: Survey> Asking<'_, S> {
             }
         }
         Ok(())
+    }
+
+    fn set_aside(&self) -> MutexGuard<'_, Vec<SetAside>> {
+        let set_aside = self.set_aside.lock();
+        set_aside.unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// Gives the refusal back if the server has answered something and so refuses this question alone.
+    fn set_aside_unless_answers(&self, refusal: SetAside) -> Result<Option<SetAside>, S::Error> {
+        // Looked at under the lock: whoever gets the first answer empties the list after it.
+        let mut set_aside = self.set_aside();
+        if self.answers.load(Ordering::SeqCst) {
+            return Ok(Some(refusal));
+        }
+        if set_aside.len() + 1 >= self.in_a_row() {
+            return Err(ClientError::from(refusal).into());
+        }
+        set_aside.push(refusal);
+        Ok(None)
+    }
+
+    /// A refusal that an answer has made one of a single question.
+    fn refused_before_answers(&self) -> Option<SetAside> {
+        let answers = self.answers.load(Ordering::SeqCst);
+        answers.then(|| self.set_aside().pop()).flatten()
+    }
+
+    fn refuse(&self, refusal: &SetAside) -> Result<(), S::Error> {
+        let reason = format!("status {}: {}", refusal.status, refusal.message);
+        self.survey.refused(refusal.index, reason)
+    }
+
+    fn in_a_row(&self) -> usize {
+        GIVEN_UP_IN_A_ROW.max(self.server.concurrency)
     }
 
     /// Doubles from failure to failure, spread by half so that not all come back at once.
@@ -223,8 +298,7 @@ impl<S: Survey> Asking<'_, S> {
     fn give_up(&self, url: String, reason: String) -> Result<(), S::Error> {
         self.unanswered.store(true, Ordering::SeqCst);
         let in_a_row = 1 + self.given_up.fetch_add(1, Ordering::SeqCst);
-        let limit = GIVEN_UP_IN_A_ROW.max(self.server.concurrency);
-        match in_a_row >= limit {
+        match in_a_row >= self.in_a_row() {
             true => Err(ClientError::Gone { url, reason }.into()),
             false => Ok(()),
         }
