@@ -1,4 +1,5 @@
 //! Refusals before the first answer: by a server that refuses one question, and by one that refuses all.
+#![allow(clippy::unwrap_used, reason = "test helpers fail by panicking")]
 
 use seele_client::{ClientError, Outcome, Prompt, Question, Reply, Server, Survey, ask_all};
 use std::io::{BufRead, BufReader, Read, Write};
