@@ -50,7 +50,7 @@ pub enum HintError {
         /// What does not fit.
         reason: String,
     },
-    /// A saved memory of another format or another schedule.
+    /// A saved memory of another schedule, or a damaged one.
     #[error("hint memory: {0}")]
     Memory(String),
 }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// Format of a saved memory; changes when old memories can no longer be read as they are.
-pub const MEMORY_FORMAT: &str = "seele-hint-memory/1";
+pub const MEMORY_FORMAT: &str = "seele-hint-memory/2";
 
 /// What earlier visits of a problem left behind.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -37,12 +37,36 @@ fn is_zero(value: &u32) -> bool {
     *value == 0
 }
 
+/// The mark of [`MEMORY_FORMAT`]. Any other is refused where it is read, before what it would misread.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "&'static str")]
+struct Format;
+
+impl From<Format> for &'static str {
+    fn from(Format: Format) -> Self {
+        MEMORY_FORMAT
+    }
+}
+
+impl TryFrom<String> for Format {
+    type Error = String;
+
+    fn try_from(found: String) -> Result<Self, String> {
+        match found == MEMORY_FORMAT {
+            true => Ok(Self),
+            false => Err(format!(
+                "hint memory: format `{found}` is not known, expected `{MEMORY_FORMAT}`"
+            )),
+        }
+    }
+}
+
 /// Records of all visited problems. Serialising and reading back gives an equal memory, to the last bit (with
 /// serde_json: under its feature `float_roundtrip`).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Memory {
-    format: String,
+    format: Format,
     schedule: String,
     problems: BTreeMap<u64, ProblemRecord>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -53,7 +77,7 @@ impl Memory {
     /// An empty memory for the schedule of that name.
     pub fn new(schedule: &str) -> Self {
         Self {
-            format: MEMORY_FORMAT.into(),
+            format: Format,
             schedule: schedule.into(),
             problems: BTreeMap::new(),
             population: None,
@@ -91,13 +115,6 @@ impl Memory {
     }
 
     pub(crate) fn check(&self, schedule: &str) -> Result<(), HintError> {
-        if self.format != MEMORY_FORMAT {
-            let message = format!(
-                "format `{}` is not known, expected `{MEMORY_FORMAT}`",
-                self.format
-            );
-            return Err(HintError::Memory(message));
-        }
         if self.schedule != schedule {
             return Err(HintError::Memory(format!(
                 "saved by the schedule `{}`, the recipe uses `{schedule}`; start without it or change `schedule`",

@@ -11,9 +11,11 @@ const PRIOR_MASS: f64 = 128.0;
 const SPREAD: f64 = 0.04;
 /// Deviation of a curve's drift between two visits.
 const DRIFT_DEVIATION: f64 = 0.05;
-/// Drift before any is observed, and the number of observations that guess is worth.
+/// Drift before any is observed.
 const INITIAL_DRIFT: f64 = 0.03;
-const INITIAL_DRIFT_COUNT: f64 = 256.0;
+/// Observations that the drift so far is worth beside those of a step. A count that grew with them would
+/// remember the fast first epochs for ever, and later visits would start with too short a hint.
+const DRIFT_COUNT: f64 = 64.0;
 /// Share of the population prior in the belief a later visit starts from.
 const POPULATION_SHARE: f64 = 0.05;
 /// No curve is ever ruled out.
@@ -27,8 +29,6 @@ pub struct Population {
     mass: Vec<f64>,
     /// Decrease of `c` from one visit to the next.
     drift: f64,
-    /// Observations behind `drift`.
-    drift_count: f64,
     /// Epoch the mass was last renewed in; none before the first batch.
     epoch: Option<u64>,
 }
@@ -38,39 +38,19 @@ pub struct Population {
 struct Stored {
     mass: Vec<f64>,
     drift: f64,
-    drift_count: f64,
     epoch: Option<u64>,
 }
 
 impl From<Population> for Stored {
-    fn from(
-        Population {
-            mass,
-            drift,
-            drift_count,
-            epoch,
-        }: Population,
-    ) -> Self {
-        Self {
-            mass,
-            drift,
-            drift_count,
-            epoch,
-        }
+    fn from(Population { mass, drift, epoch }: Population) -> Self {
+        Self { mass, drift, epoch }
     }
 }
 
 impl TryFrom<Stored> for Population {
     type Error = String;
 
-    fn try_from(
-        Stored {
-            mass,
-            drift,
-            drift_count,
-            epoch,
-        }: Stored,
-    ) -> Result<Self, String> {
+    fn try_from(Stored { mass, drift, epoch }: Stored) -> Result<Self, String> {
         if mass.len() != CELLS {
             return Err(format!(
                 "population: {} masses, expected {CELLS}",
@@ -79,19 +59,13 @@ impl TryFrom<Stored> for Population {
         }
         let sum: f64 = mass.iter().sum();
         let valid = mass.iter().all(|&m| m >= 0.0) && sum > 0.0 && sum.is_finite();
-        if !(valid && drift.is_finite() && drift_count > 0.0 && drift_count.is_finite()) {
+        if !(valid && drift.is_finite()) {
             return Err(
-                "population: masses, `drift` and `drift_count` must be finite, masses and \
-                        `drift_count` not negative and not all 0"
+                "population: masses and `drift` must be finite, masses not negative and not all 0"
                     .into(),
             );
         }
-        Ok(Self {
-            mass,
-            drift,
-            drift_count,
-            epoch,
-        })
+        Ok(Self { mass, drift, epoch })
     }
 }
 
@@ -115,7 +89,6 @@ impl Default for Population {
         Self {
             mass,
             drift: INITIAL_DRIFT,
-            drift_count: INITIAL_DRIFT_COUNT,
             epoch: None,
         }
     }
@@ -174,8 +147,7 @@ impl Population {
             shifts.fold((0.0, 0.0), |(count, sum), shift| (count + 1.0, sum + shift));
         if count > 0.0 {
             // The step `r B / (N + B)` with mean shift `r` of `B` problems.
-            self.drift += total / (self.drift_count + count);
-            self.drift_count += count;
+            self.drift += total / (DRIFT_COUNT + count);
         }
     }
 
@@ -267,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn drift_is_learned_from_revisits_with_the_weight_of_its_count() {
+    fn drift_is_learned_from_revisits_with_the_weight_of_their_count() {
         let mut population = Population::default();
         let before = population.prior();
         let after = before.observe([(50, 8.0, 0.0)]);
@@ -280,7 +252,33 @@ mod tests {
                 revisited: true,
             }],
         );
-        assert!((population.drift() - (INITIAL_DRIFT + shift / 257.0)).abs() < 1e-12);
+        assert!((population.drift() - (INITIAL_DRIFT + shift / (DRIFT_COUNT + 1.0))).abs() < 1e-12);
+    }
+
+    #[test]
+    fn a_drift_that_has_stopped_is_soon_forgotten() {
+        // 32 problems a step whose curves jump between two visits by `shift`, and nothing is unclear.
+        let visited = |population: &mut Population, epoch, shift: f64| {
+            let at = |row| Belief::initial().observe([(row, 400.0, 400.0)]);
+            let before = population.revisit(&at(70));
+            let after = at(70 - (100.0 * shift) as usize);
+            let visit = || FinishedVisit {
+                before: before.clone(),
+                after: after.clone(),
+                revisited: true,
+            };
+            population.learn(epoch, &[(); 32].map(|()| visit()));
+        };
+        let mut population = Population::default();
+        for _ in 0..40 {
+            visited(&mut population, 1, 0.2);
+        }
+        let fast = population.drift();
+        for _ in 0..10 {
+            visited(&mut population, 2, 0.0);
+        }
+        let left = population.drift();
+        assert!(fast > 0.1 && left < 0.1 * fast, "{fast}, then {left}");
     }
 
     #[test]

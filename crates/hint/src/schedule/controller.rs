@@ -43,7 +43,7 @@ impl HintController {
     /// Continues from a memory saved by a controller of the same schedule.
     ///
     /// # Errors
-    /// [`HintError::Memory`] if it is of another format or another schedule.
+    /// [`HintError::Memory`] if it is of another schedule or damaged.
     pub fn restore(&mut self, memory: Memory) -> Result<(), HintError> {
         memory.check(self.memory.schedule())?;
         self.memory = memory;
