@@ -40,6 +40,18 @@ macro_rules! multiversion {
 }
 pub(crate) use multiversion;
 
+/// Asks for the line of an element that will be read soon; any address will do.
+#[inline(always)]
+pub(crate) fn prefetch(at: *const f32) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a hint reads nothing; every x86-64 processor has it.
+    unsafe {
+        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(at.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = at;
+}
+
 /// Vector instructions the processor has, as far as the kernels tell them apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Level {

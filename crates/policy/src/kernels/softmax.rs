@@ -1,6 +1,6 @@
 //! Exponentials, log-sum-exp and entropy with fixed order of summation.
 
-use super::multiversion;
+use super::{multiversion, prefetch};
 
 /// Independent partial sums; part of the definition of every sum here.
 const LANES: usize = 16;
@@ -76,6 +76,10 @@ multiversion! {
     }
 }
 
+/// Elements that are asked for ahead of those in work. A row of logits was written in part by other cores, in
+/// whose caches it still lies; such a line takes longer to arrive than the processor looks ahead by itself.
+const AHEAD: usize = 768;
+
 /// Elements between two notes of [`log_sum_exp_with_notes`].
 pub const NOTED: usize = 1024;
 
@@ -89,6 +93,7 @@ multiversion! {
             notes.push(total(lanes));
             let (chunks, rest) = block.as_chunks::<LANES>();
             for chunk in chunks {
+                prefetch(chunk.as_ptr().wrapping_add(AHEAD));
                 for (lane, &v) in lanes.iter_mut().zip(chunk) {
                     *lane += exp(v - maximum);
                 }
