@@ -33,6 +33,14 @@ impl DeviceArg {
     }
 }
 
+/// Says how short of memory a decoder's device was, if it was.
+pub(crate) fn tell_shortages(decoder: &Decoder) {
+    let shortages = decoder.take_shortages();
+    if shortages.is_any() {
+        tracing::warn!("{shortages}");
+    }
+}
+
 /// Refuses a device that cannot be had; `setting` is what asked for it.
 pub(crate) fn check(device: DeviceChoice, setting: &str) -> anyhow::Result<()> {
     let checked = device.check();

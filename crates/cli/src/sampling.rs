@@ -1,6 +1,6 @@
 //! Sampling for the commands that only read a model: what they ask for and what they get.
 
-use crate::device::DeviceArg;
+use crate::device::{DeviceArg, tell_shortages};
 use anyhow::Context;
 use seele_policy::model::Model;
 use seele_random::Key;
@@ -123,6 +123,7 @@ pub(crate) fn sample(
         Ok::<(), RolloutError>(())
     })
     .context("cannot sample")?;
+    tell_shortages(&decoder);
     completions.sort_by_key(|completion| (completion.request, completion.sample));
     Ok(completions)
 }

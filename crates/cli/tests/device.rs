@@ -132,19 +132,48 @@ mod emulated {
         found
     }
 
+    /// Where the kernels can run here: a GPU that is there is used, or tests fail.
+    fn devices(folder: &Path) -> Vec<&'static str> {
+        let dry = ["train", "recipe.toml", "--device", "cuda", "--dry-run"];
+        let (code, _, errors) = seele(folder, &dry);
+        let is_missing = errors.contains("cannot find") || errors.contains("there is no device");
+        assert!(code == 0 || is_missing, "{errors}");
+        let gpu = (code == 0).then_some("cuda");
+        gpu.into_iter().chain(["emulated"]).collect()
+    }
+
+    #[test]
+    fn a_machine_without_a_gpu_says_what_it_lacks() {
+        let place = place();
+        let dry = ["train", "recipe.toml", "--device", "cuda:99", "--dry-run"];
+        let (code, _, errors) = seele(place.path(), &dry);
+        assert_eq!(code, 2, "{errors}");
+        let library = errors.contains("cannot find") && errors.contains(".so");
+        assert!(
+            library || errors.contains("there is no device 99"),
+            "{errors}"
+        );
+    }
+
     #[test]
     fn a_run_on_the_kernels_is_that_on_the_cpu_up_to_rounding() {
-        if !has_compiler() {
-            return;
-        }
         let place = place();
+        for device in devices(place.path()) {
+            if device != "emulated" || has_compiler() {
+                compare_runs(&place, device);
+            }
+        }
+    }
+
+    fn compare_runs(place: &tempfile::TempDir, other: &str) {
         let run = |device: &str| {
-            let arguments = ["train", "recipe.toml", "--device", device, "--out", device];
+            let out = format!("{device}-beside-{other}");
+            let arguments = ["train", "recipe.toml", "--device", device, "--out", &out];
             let (code, _, errors) = seele(place.path(), &arguments);
             assert_eq!(code, 0, "{errors}");
-            metrics(&place.path().join(device))
+            metrics(&place.path().join(out))
         };
-        let (cpu, kernels) = (run("cpu"), run("emulated"));
+        let (cpu, kernels) = (run("cpu"), run(other));
         assert_eq!(cpu.len(), kernels.len());
         // The first line is the evaluation before training.
         assert_eq!(cpu.len(), 4);
@@ -167,11 +196,11 @@ mod emulated {
             assert!(gap < 1e-4, "{gap}");
         }
         // The model that was trained there says the same wherever it is read.
-        let texts = ["cpu", "emulated"].map(|device| {
-            let model = "emulated/model";
+        let texts = ["cpu", other].map(|device| {
+            let model = format!("{other}-beside-{other}/model");
             let arguments = [
                 "generate",
-                model,
+                &model,
                 "--prompt",
                 "1+2",
                 "--max-new-tokens",
@@ -215,5 +244,117 @@ mod emulated {
         train(&[["train", "--resume", "part"].as_slice(), &more].concat());
         let weights = |run: &str| fs::read(place.path().join(run).join("model/model.safetensors"));
         assert_eq!(weights("whole").unwrap(), weights("part").unwrap());
+    }
+
+    #[test]
+    fn a_run_on_a_small_device_takes_less_at_a_time_and_says_so() {
+        if !has_compiler() {
+            return;
+        }
+        let place = place();
+        // A micro-batch of four groups of nearly 100 rows takes more than a MiB.
+        let sets = [
+            "--set",
+            "steps=1",
+            "--set",
+            "rollout.problems_per_step=4",
+            "--set",
+            "rollout.rollouts_per_problem=16",
+        ];
+        let run = |device: &str, more: &[&str]| {
+            let fixed = ["train", "recipe.toml", "--device", device, "--out", device];
+            seele(place.path(), &[fixed.as_slice(), &sets, more].concat())
+        };
+        let (code, plan, errors) = run("emulated:1", &["--dry-run"]);
+        assert_eq!(code, 0, "{errors}");
+        let line = plan
+            .lines()
+            .find(|line| line.contains("memory of the device"));
+        assert!(
+            line.is_some_and(|line| line.contains("of 1.00 MiB free")),
+            "{plan}"
+        );
+        let (code, _, errors) = run("emulated:1", &[]);
+        assert_eq!(code, 0, "{errors}");
+        assert!(
+            errors.contains("the device was short of memory"),
+            "{errors}"
+        );
+        let (code, _, errors) = run("emulated", &[]);
+        assert_eq!(code, 0, "{errors}");
+        assert!(!errors.contains("short of memory"), "{errors}");
+        for (short, whole) in metrics(&place.path().join("emulated:1"))
+            .iter()
+            .zip(metrics(&place.path().join("emulated")))
+        {
+            for key in ["reward/mean", "response_length/mean", "policy/entropy"] {
+                assert_eq!(short[key], whole[key], "{key}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_model_larger_than_the_device_is_refused_before_anything_runs() {
+        if !has_compiler() {
+            return;
+        }
+        let place = place();
+        let (code, _, errors) = seele(
+            place.path(),
+            &[
+                "train",
+                "recipe.toml",
+                "--device",
+                "emulated:1",
+                "--set",
+                "model.new.hidden_size=256",
+            ],
+        );
+        assert_eq!(code, 2, "{errors}");
+        assert!(
+            errors.contains("weights, gradient and moments need")
+                && errors.contains("device = \"cpu\""),
+            "{errors}"
+        );
+    }
+
+    #[test]
+    fn measurements_on_a_device_name_it_and_halve_what_it_has_no_room_for() {
+        if !has_compiler() {
+            return;
+        }
+        let place = place();
+        let sets = ["--set", "steps=1", "--out", "run"];
+        let (code, _, errors) = seele(
+            place.path(),
+            &[["train", "recipe.toml"].as_slice(), &sets].concat(),
+        );
+        assert_eq!(code, 0, "{errors}");
+        let bench = |what: &str, device: &str, more: &[&str]| {
+            let fixed = ["bench", what, "run/model", "--device", device, "--json"];
+            let few = ["--runs", "1", "--batch", "32", "--new", "16"];
+            let (code, text, errors) =
+                seele(place.path(), &[fixed.as_slice(), &few, more].concat());
+            assert_eq!(code, 0, "{errors}");
+            (serde_json::from_str::<Value>(&text).unwrap(), errors)
+        };
+        let (decode, _) = bench("decode", "emulated", &["--prompt", "8"]);
+        assert_eq!(decode["device"], "emulation");
+        assert_eq!(decode["peak"]["source"], "measured");
+        // One layer: nine kernels and products, and two besides; a graph launch, two copies each way, and three
+        // calls that draw.
+        assert_eq!(decode["calls_per_token"]["recorded"], 11);
+        assert!(decode["calls_per_token"]["made"].as_u64().unwrap() <= 8);
+        assert!(decode["flop_utilisation"].as_f64().unwrap() > 0.0);
+        assert!(decode["bandwidth_share"].as_f64().unwrap() > 0.0);
+        let (train, errors) = bench("train", "emulated:1", &[]);
+        assert!(
+            train["shortages"]["microbatches"].as_u64().unwrap() > 0,
+            "{train}"
+        );
+        assert!(
+            errors.contains("micro-batches went through in halves"),
+            "{errors}"
+        );
     }
 }

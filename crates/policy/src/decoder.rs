@@ -37,6 +37,7 @@ pub use training::{ScoreGradients, TokenScores};
 pub use tree::{TreeBranch, TreeGroup};
 
 use crate::config::ModelConfig;
+use crate::device::Shortages;
 use crate::parameters::Parameters;
 use host::HostDecoder;
 
@@ -86,6 +87,15 @@ impl Decoder {
             Place::Host(host) => host.update(parameters),
             #[cfg(feature = "cuda")]
             Place::Device(device) => device.update(parameters),
+        }
+    }
+
+    /// How often its device had no room since it was last asked; never on the CPU.
+    pub fn take_shortages(&self) -> Shortages {
+        match &self.place {
+            Place::Host(_) => Shortages::default(),
+            #[cfg(feature = "cuda")]
+            Place::Device(device) => device.decoder().take_shortages(),
         }
     }
 

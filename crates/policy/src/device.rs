@@ -5,6 +5,7 @@ use crate::decoder::{Decoder, DecoderOptions};
 use crate::parameters::Parameters;
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::ops::AddAssign;
 use std::str::FromStr;
 
 /// Where a model is to compute: `cpu`, `cuda` (the first GPU), `cuda:1` (the second), or `auto`: the first GPU if
@@ -19,9 +20,13 @@ pub enum DeviceChoice {
     Cuda(usize),
     /// A GPU if there is one.
     Auto,
-    /// The GPU's kernels on the CPU, thousands of times slower: for tests. Written `emulated`.
+    /// The GPU's kernels on the CPU, thousands of times slower: for tests. Written `emulated`, or `emulated:64`
+    /// for a device of so many MiB.
     #[cfg(feature = "cuda")]
-    Emulated,
+    Emulated {
+        /// Memory of the device; as much as the host has where none is given.
+        mebibytes: Option<usize>,
+    },
 }
 
 impl FromStr for DeviceChoice {
@@ -29,12 +34,19 @@ impl FromStr for DeviceChoice {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let number = |ordinal: &str| ordinal.parse().ok().map(Self::Cuda);
+        #[cfg(feature = "cuda")]
+        if let Some(size) = text.strip_prefix("emulated:")
+            && let Ok(mebibytes @ 1..) = size.parse()
+        {
+            let mebibytes = Some(mebibytes);
+            return Ok(Self::Emulated { mebibytes });
+        }
         let choice = match text {
             "cpu" => Some(Self::Cpu),
             "auto" => Some(Self::Auto),
             "cuda" => Some(Self::Cuda(0)),
             #[cfg(feature = "cuda")]
-            "emulated" => Some(Self::Emulated),
+            "emulated" => Some(Self::Emulated { mebibytes: None }),
             _ => text.strip_prefix("cuda:").and_then(number),
         };
         choice.ok_or_else(|| {
@@ -59,7 +71,11 @@ impl fmt::Display for DeviceChoice {
             Self::Cuda(ordinal) => write!(out, "cuda:{ordinal}"),
             Self::Auto => out.write_str("auto"),
             #[cfg(feature = "cuda")]
-            Self::Emulated => out.write_str("emulated"),
+            Self::Emulated { mebibytes: None } => out.write_str("emulated"),
+            #[cfg(feature = "cuda")]
+            Self::Emulated {
+                mebibytes: Some(size),
+            } => write!(out, "emulated:{size}"),
         }
     }
 }
@@ -83,7 +99,10 @@ impl DeviceChoice {
             Self::Auto if Device::count() == 0 => Ok(None),
             Self::Auto => Device::open(0).map(Some),
             Self::Cuda(ordinal) => Device::open(ordinal).map(Some),
-            Self::Emulated => Ok(Some(Device::emulated())),
+            Self::Emulated { mebibytes: None } => Ok(Some(Device::emulated())),
+            Self::Emulated {
+                mebibytes: Some(size),
+            } => Ok(Some(Device::emulated_of(size.saturating_mul(1 << 20)))),
         }
     }
 
@@ -122,6 +141,71 @@ impl DeviceChoice {
     }
 }
 
+/// What the next token of every running branch takes on a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct DecodingCalls {
+    /// Kernels and products of the model's pass, which were taken down once and are repeated with one call.
+    pub recorded: usize,
+    /// Calls that the host makes, that one among them: copies, and what draws the tokens.
+    pub made: usize,
+}
+
+/// How often a device had no room, and what was done about it. Results are those of a device with room, up to the
+/// rounding of products with other numbers of rows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Shortages {
+    /// Micro-batches that went forward and backward in halves.
+    pub microbatches: u64,
+    /// Other passes that were done in smaller parts.
+    pub parts: u64,
+    /// Pages of keys and values that could not be had, so that a branch waited.
+    pub pages: u64,
+}
+
+impl Shortages {
+    /// Whether there were any.
+    pub fn is_any(&self) -> bool {
+        *self != Self::default()
+    }
+
+    /// Whether there were some of a kind of which `before` has none.
+    pub fn has_kinds_beside(&self, before: &Self) -> bool {
+        let kinds = |of: &Self| [of.microbatches, of.parts, of.pages];
+        let mut pairs = kinds(self).into_iter().zip(kinds(before));
+        pairs.any(|(now, before)| now > 0 && before == 0)
+    }
+}
+
+impl AddAssign for Shortages {
+    fn add_assign(&mut self, other: Self) {
+        self.microbatches += other.microbatches;
+        self.parts += other.parts;
+        self.pages += other.pages;
+    }
+}
+
+impl fmt::Display for Shortages {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kinds = [
+            (self.microbatches, "micro-batches went through in halves"),
+            (self.parts, "other passes were done in smaller parts"),
+            (
+                self.pages,
+                "branches waited for room for their keys and values",
+            ),
+        ];
+        let parts = kinds.iter().filter(|(count, _)| *count > 0);
+        let parts: Vec<String> = parts
+            .map(|(count, what)| format!("{count} {what}"))
+            .collect();
+        let parts = parts.join(", ");
+        write!(
+            out,
+            "the device was short of memory: {parts}; results are the same, but speed is lost"
+        )
+    }
+}
+
 /// Why a device cannot be used, or stopped.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -134,12 +218,12 @@ pub enum DeviceError {
     NotBuilt,
     #[cfg(feature = "cuda")]
     /// A library that is looked for at run time is not there.
-    #[error(
-        "cannot find {library}; install it or put its folder into `LD_LIBRARY_PATH` (`scripts/cuda.sh` prints one)"
-    )]
+    #[error("cannot find {library}; {remedy}")]
     MissingLibrary {
         /// What it is and what its file is called.
         library: &'static str,
+        /// What to do about it.
+        remedy: &'static str,
     },
     #[cfg(feature = "cuda")]
     /// The driver has no device of that number.
@@ -170,9 +254,11 @@ pub enum DeviceError {
     },
     #[cfg(feature = "cuda")]
     /// The device has no room.
-    #[error("the device has no room for {needed} MiB more ({free} of {total} MiB are free)")]
+    #[error(
+        "the device has no room for {needed} MiB more ({free} of {total} MiB are free); end what else runs on it, or take shorter sequences, a smaller model or bfloat16"
+    )]
     OutOfMemory {
-        /// What was asked for, MiB.
+        /// What was asked for, MiB, rounded up.
         needed: usize,
         /// What is free, MiB.
         free: usize,
@@ -190,6 +276,18 @@ pub enum DeviceError {
     },
 }
 
+#[cfg(feature = "cuda")]
+impl DeviceError {
+    /// [`DeviceError::OutOfMemory`] of bytes.
+    pub(crate) fn out_of_memory(needed: usize, free: usize, total: usize) -> Self {
+        Self::OutOfMemory {
+            needed: needed.div_ceil(1 << 20),
+            free: free >> 20,
+            total: total >> 20,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -201,6 +299,41 @@ mod tests {
         }
         assert_eq!("cuda:0".parse(), Ok(DeviceChoice::Cuda(0)));
         for text in ["gpu", "cuda:", "cuda:x", "CPU", ""] {
+            assert!(text.parse::<DeviceChoice>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_was_short_is_told_by_kind() {
+        let mut short = Shortages::default();
+        assert!(!short.is_any());
+        for (microbatches, pages) in [(2, 0), (1, 4)] {
+            short += Shortages {
+                microbatches,
+                parts: 0,
+                pages,
+            };
+        }
+        assert!(short.has_kinds_beside(&Shortages {
+            pages: 1,
+            ..Shortages::default()
+        }));
+        assert!(!short.has_kinds_beside(&short));
+        let text = short.to_string();
+        assert!(
+            text.contains("3 micro-batches went through in halves, 4 branches waited"),
+            "{text}"
+        );
+        assert!(!text.contains("smaller parts"), "{text}");
+    }
+
+    #[cfg(feature = "cuda")]
+    #[test]
+    fn an_emulated_device_can_be_small() {
+        for text in ["emulated", "emulated:64"] {
+            assert_eq!(text.parse::<DeviceChoice>().unwrap().to_string(), text);
+        }
+        for text in ["emulated:", "emulated:0", "emulated:-1"] {
             assert!(text.parse::<DeviceChoice>().is_err(), "{text}");
         }
     }

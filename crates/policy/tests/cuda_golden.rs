@@ -1,4 +1,4 @@
-//! The golden models on the device's kernels, emulated: float32 within four times what the CPU is held to,
+//! The golden models on the device's kernels, on a GPU where there is one, else emulated: float32 within four times what the CPU is held to,
 //! bfloat16 within its own bounds (three times the noise of another implementation).
 #![cfg(feature = "cuda")]
 #![allow(
@@ -56,7 +56,7 @@ fn assert_close(what: &str, ours: &[f32], theirs: &[f64], bound: f64) {
     );
 }
 
-/// One golden model on the emulation.
+/// One golden model on the device.
 struct Case {
     name: String,
     compute: Compute,
@@ -100,6 +100,12 @@ fn each_model(compute: Compute, check: impl Fn(&Case)) {
         eprintln!("skipped: no golden models in {}", folder.display());
         return;
     };
+    // A GPU that is there is used, or the test fails.
+    let device = match Device::count() {
+        0 => Device::emulated(),
+        _ => Device::open(0).unwrap(),
+    };
+    eprintln!("golden models in {compute:?} on: {}", device.name());
     let mut seen = 0;
     for path in entries
         .map(|entry| entry.unwrap().path())
@@ -110,7 +116,6 @@ fn each_model(compute: Compute, check: impl Fn(&Case)) {
             compute,
             ..DecoderOptions::default()
         };
-        let device = Device::emulated();
         let decoder = DeviceDecoder::new(&device, &model.config, &model.parameters, options, true);
         let decoder = match decoder {
             Err(error @ DeviceError::MissingLibrary { .. }) => {

@@ -25,8 +25,9 @@ const LOGIT_ROWS: usize = 128;
 /// Waiting branches are admitted as long as there are fewer than the capacity and their keys and values
 /// are expected to fit into the pool of pages ([`with_cache_memory`](Self::with_cache_memory)). Where the
 /// expectation was wrong, trunks that no running branch reads lose their pages, then the least urgent
-/// branches do; both are computed again later. A branch's tokens and log-probs do not depend on what else
-/// runs, on capacity and pool, on the order of admission, or on the number of threads.
+/// branches do; both are computed again later. So it goes too where a device has less room than the pool was
+/// given. A branch's tokens and log-probs do not depend on what else runs, on capacity and pool, on the order of
+/// admission, or on the number of threads.
 pub struct LocalEngine<'a> {
     decoder: &'a Decoder,
     settings: BranchSettings,
@@ -37,6 +38,9 @@ pub struct LocalEngine<'a> {
     active: Vec<Branch>,
     /// Pages of keys and values that may be held at a time.
     most_pages: usize,
+    /// Pages that the device had room for when it was asked for more.
+    #[cfg(feature = "cuda")]
+    pages_with_room: usize,
     /// Tokens of the branches that have ended.
     finished_tokens: u64,
     /// Most tokens drawn in one step.
@@ -79,7 +83,7 @@ pub struct RunningBranch<'a> {
 
 impl<'a> LocalEngine<'a> {
     /// An engine without work that runs at most `max_active_branches` at a time, with as much memory for
-    /// keys and values as they need.
+    /// keys and values as they need; on a device, half of what is free there.
     ///
     /// # Errors
     /// [`RolloutError::InvalidSetting`] if a sampling setting is outside its range or no branch may run.
@@ -105,7 +109,9 @@ impl<'a> LocalEngine<'a> {
             trunks: Vec::new(),
             waiting: Waiting::default(),
             active: Vec::new(),
-            most_pages: usize::MAX,
+            most_pages: memory::most_pages(decoder),
+            #[cfg(feature = "cuda")]
+            pages_with_room: usize::MAX,
             finished_tokens: 0,
             fullest_step: 0,
             statistics: RolloutStatistics {
@@ -172,9 +178,9 @@ impl<'a> LocalEngine<'a> {
     }
 
     /// Moves branches from the queue into the batch and prefills their trunks as far as they fork.
-    fn admit(&mut self) {
+    fn admit(&mut self) -> Result<(), RolloutError> {
         if self.waiting.len() == 0 || self.active.len() >= self.statistics.capacity {
-            return;
+            return Ok(());
         }
         let mut plan = self.page_plan();
         while self.active.len() < self.statistics.capacity
@@ -203,18 +209,28 @@ impl<'a> LocalEngine<'a> {
         }
         let begun = Instant::now();
         for (id, reach) in plan.reaches() {
-            // A dropped trunk has no branch in the queue.
-            let Some(trunk) = self.trunks[id.0].as_mut() else {
-                continue;
-            };
-            let done = trunk.cache.len();
-            if done < reach {
-                self.decoder
-                    .extend_trunk(&mut trunk.cache, &trunk.tokens[done..reach]);
-                self.statistics.prefilled_tokens += (reach - done) as u64;
+            self.prefill(id, reach);
+            #[cfg(feature = "cuda")]
+            while !self.had_room()? {
+                self.prefill(id, reach);
             }
         }
         self.statistics.time.prefill += begun.elapsed();
+        Ok(())
+    }
+
+    /// Computes a trunk's first `reach` tokens, unless all its branches have given way meanwhile.
+    fn prefill(&mut self, id: TrunkId, reach: usize) {
+        // A dropped trunk has no branch in the queue.
+        let Some(trunk) = self.trunks[id.0].as_mut() else {
+            return;
+        };
+        let done = trunk.cache.len();
+        if done < reach && self.active.iter().any(|branch| branch.trunk == id) {
+            self.decoder
+                .extend_trunk(&mut trunk.cache, &trunk.tokens[done..reach]);
+            self.statistics.prefilled_tokens += (trunk.cache.len() - done) as u64;
+        }
     }
 
     /// Runs the next token of every branch that has one, and collects the hidden states that predict the
@@ -261,7 +277,9 @@ impl<'a> LocalEngine<'a> {
         Ok(())
     }
 
-    /// Draws the next token of every branch that has caught up with itself; returns how many those are.
+    /// Draws the next tokens of the first branches that have caught up with themselves, from the hidden states
+    /// that [`forward`](Self::forward) collected, which are used up; returns how many. None only where a device
+    /// had no room and a branch has given way.
     fn draw(&mut self) -> Result<usize, RolloutError> {
         #[cfg(feature = "cuda")]
         if let Some(drawn) = self.draw_on_device()? {
@@ -269,50 +287,50 @@ impl<'a> LocalEngine<'a> {
         }
         let config = self.decoder.config();
         let (width, vocab) = (config.hidden_size, config.vocab_size);
-        let times = &mut self.statistics.time;
-        let drawing = self.active.iter_mut().filter(|b| b.is_caught_up());
-        let mut drawing: Vec<&mut Branch> = drawing.collect();
-        let branches = drawing.chunks_mut(LOGIT_ROWS);
-        for (hidden, branches) in self.hidden.chunks(LOGIT_ROWS * width).zip(branches) {
-            let begun = Instant::now();
-            self.decoder
-                .logits_with_extremes(hidden, &mut self.logits, &mut self.extremes);
-            times.decode += begun.elapsed();
-            let begun = Instant::now();
-            let (extremes, drawing) = (&self.extremes, &*branches);
-            let draw = |sampler: &mut Sampler, row: usize, logits: &mut [f32]| {
-                let branch = &drawing[row];
-                let key = branch.key.with(branch.tokens.len() as u64);
-                let settings = &branch.settings;
-                let draw = sampler.draw_between(extremes[row], logits, &settings.sampling, key)?;
-                let alternatives = (settings.alternatives > 0)
-                    .then(|| sampler.likeliest(logits, settings.alternatives));
-                Some((draw, alternatives))
-            };
-            let draws = team::collect_chunks(&mut self.logits, vocab, Sampler::default, draw);
-            for (branch, drawn) in branches.iter_mut().zip(draws) {
-                let position = branch.tokens.len();
-                let (Draw { token, logprob }, alternatives) =
-                    drawn.ok_or(RolloutError::NonFiniteLogits {
-                        tag: branch.tag,
-                        position,
-                    })?;
-                branch.alternatives.extend(alternatives);
-                branch.tokens.push(token);
-                branch.logprobs.push(logprob);
-            }
-            times.draw += begun.elapsed();
+        let rows = LOGIT_ROWS.min(self.hidden.len() / width);
+        let begun = Instant::now();
+        let hidden = &self.hidden[..rows * width];
+        self.decoder
+            .logits_with_extremes(hidden, &mut self.logits, &mut self.extremes);
+        #[cfg(feature = "cuda")]
+        if !self.had_room_to_draw()? {
+            return Ok(0);
         }
-        let drawn = drawing.len();
-        self.statistics.decoded_tokens += drawn as u64;
-        self.statistics.steps += u64::from(drawn > 0);
-        Ok(drawn)
+        self.statistics.time.decode += begun.elapsed();
+        let begun = Instant::now();
+        let drawing = self.active.iter_mut().filter(|b| b.is_caught_up());
+        let mut drawing: Vec<&mut Branch> = drawing.take(rows).collect();
+        let extremes = &self.extremes;
+        let draw = |sampler: &mut Sampler, row: usize, logits: &mut [f32]| {
+            let branch = &drawing[row];
+            let key = branch.key.with(branch.tokens.len() as u64);
+            let settings = &branch.settings;
+            let draw = sampler.draw_between(extremes[row], logits, &settings.sampling, key)?;
+            let alternatives = (settings.alternatives > 0)
+                .then(|| sampler.likeliest(logits, settings.alternatives));
+            Some((draw, alternatives))
+        };
+        let draws = team::collect_chunks(&mut self.logits, vocab, Sampler::default, draw);
+        for (branch, drawn) in drawing.iter_mut().zip(draws) {
+            let position = branch.tokens.len();
+            let (Draw { token, logprob }, alternatives) =
+                drawn.ok_or(RolloutError::NonFiniteLogits {
+                    tag: branch.tag,
+                    position,
+                })?;
+            branch.alternatives.extend(alternatives);
+            branch.tokens.push(token);
+            branch.logprobs.push(logprob);
+        }
+        self.hidden.drain(..rows * width);
+        self.statistics.time.draw += begun.elapsed();
+        Ok(rows)
     }
 
     /// One step, as [`RolloutEngine::step`].
     fn advance(&mut self) -> Result<Vec<FinishedBranch>, RolloutError> {
         let begun = Instant::now();
-        self.admit();
+        self.admit()?;
         if self.active.is_empty() {
             return Ok(Vec::new());
         }
@@ -320,10 +338,17 @@ impl<'a> LocalEngine<'a> {
         let decoding = Instant::now();
         self.forward()?;
         #[cfg(feature = "cuda")]
-        self.decoder.check()?;
+        while !self.had_room()? {
+            self.forward()?;
+        }
         self.statistics.time.decode += decoding.elapsed();
         self.note_peak();
-        let drawn = self.draw()?;
+        let mut drawn = 0;
+        while !self.hidden.is_empty() {
+            drawn += self.draw()?;
+        }
+        self.statistics.decoded_tokens += drawn as u64;
+        self.statistics.steps += u64::from(drawn > 0);
         let finished = self.retire();
         self.fullest_step = self.fullest_step.max(drawn);
         if self.waiting.len() == 0 && 2 * drawn < self.fullest_step {

@@ -1,6 +1,7 @@
 //! The thread that owns the rollout engine, and how requests reach it.
 
 use seele_policy::decoder::Decoder;
+use seele_policy::device::Shortages;
 use seele_random::Key;
 use seele_rollout::{
     Alternative, BranchRequest, BranchSettings, Draw, Finish, LocalEngine, RolloutEngine,
@@ -145,6 +146,8 @@ struct Worker<'a> {
     /// Branches that a trunk still has.
     trunks: HashMap<TrunkId, usize>,
     open: Arc<AtomicUsize>,
+    /// What the device has been short of so far; each kind is told once.
+    shortages: Shortages,
 }
 
 impl<'a> Worker<'a> {
@@ -156,6 +159,7 @@ impl<'a> Worker<'a> {
             listeners: HashMap::new(),
             trunks: HashMap::new(),
             open,
+            shortages: Shortages::default(),
         }
     }
 
@@ -243,6 +247,11 @@ impl<'a> Worker<'a> {
             return Ok(());
         };
         let finished = engine.step()?;
+        let shortages = self.decoder.take_shortages();
+        if shortages.has_kinds_beside(&self.shortages) {
+            tracing::warn!("{shortages}");
+        }
+        self.shortages += shortages;
         let mut gone = Vec::new();
         for branch in engine.running() {
             let listener = self.listeners.get_mut(&branch.tag);

@@ -5,7 +5,6 @@ use crate::group::Group;
 use crate::recipe::CacheMemory;
 use crate::update::{Learner, trees};
 use seele_policy::decoder::Decoder;
-use seele_policy::device::DeviceError;
 
 impl Learner {
     /// Takes weights and moments from the device, unless those here are as new.
@@ -34,27 +33,23 @@ impl Learner {
     }
 }
 
-/// Micro-batches that the device has room for: halves, as often as needed, of those it has not; `halved` counts.
+/// Micro-batches that the device has room for: halves, as often as needed, of those it has not.
 ///
 /// # Errors
 /// [`TrainError::Device`] if a group alone has no room.
 pub(crate) fn fitting<'a>(
     decoder: &Decoder,
     batches: Vec<&'a [Group]>,
-    halved: &mut usize,
 ) -> Result<Vec<&'a [Group]>, TrainError> {
     let mut fitting = Vec::with_capacity(batches.len());
     let mut rest = batches;
     rest.reverse();
     while let Some(batch) = rest.pop() {
-        match decoder.reserve(&trees(batch)) {
-            Ok(()) => fitting.push(batch),
-            Err(DeviceError::OutOfMemory { .. }) if batch.len() > 1 => {
-                let (first, second) = batch.split_at(batch.len() / 2);
-                rest.extend([second, first]);
-                *halved += 1;
-            }
-            Err(error) => return Err(error.into()),
+        if decoder.has_room(&trees(batch))? {
+            fitting.push(batch);
+        } else {
+            let (first, second) = batch.split_at(batch.len() / 2);
+            rest.extend([second, first]);
         }
     }
     Ok(fitting)

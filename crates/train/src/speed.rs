@@ -9,12 +9,14 @@
 
 mod ceiling;
 mod decode;
+mod peak;
 mod rollout;
 mod step;
 mod train;
 
 pub use ceiling::ProductCeiling;
 pub use decode::decode;
+pub use peak::{Peak, PeakSource};
 pub use rollout::{RolloutReport, rollout};
 pub use step::{StepSource, step};
 pub use train::train;
@@ -24,8 +26,10 @@ use crate::metrics::ResidentMemory;
 use crate::recipe::{MaterialsError, RecipeError};
 use ceiling::Ceilings;
 use seele_policy::config::ModelConfig;
+#[cfg(feature = "cuda")]
+use seele_policy::cuda::Footprint;
 use seele_policy::decoder::{Compute, Decoder, Recompute};
-use seele_policy::device::DeviceChoice;
+use seele_policy::device::{DecodingCalls, DeviceChoice, Shortages};
 use seele_random::Key;
 use seele_rollout::RolloutError;
 use serde::Serialize;
@@ -140,14 +144,27 @@ pub struct Report {
     pub seconds: f64,
     /// Share of `tokens_per_second`'s time that its products would take at the ceiling, `0..=1`.
     pub ceiling_share: f64,
+    /// Model FLOP utilisation: operations that the model cannot do without, over `tokens_per_second`'s time and
+    /// the peak's operations a second, `0..=1`. What is computed again in a backward pass does not count.
+    pub flop_utilisation: f64,
+    /// Bytes that cannot do without being moved, over the same time and the peak's bytes a second, `0..=1`.
+    pub bandwidth_share: f64,
+    /// What both are shares of.
+    pub peak: Peak,
+    /// What the device is called; nothing on the CPU.
+    pub device: Option<String>,
     /// Most memory that the process has held up to the end of the runs, MiB; the model's loading counts.
     pub peak_rss_mib: Option<f64>,
+    /// Calls to the device for a token of every sequence; nothing on the CPU, and where nothing is sampled.
+    pub calls_per_token: Option<DecodingCalls>,
     /// Parts of a run.
     pub phases: Vec<Phase>,
     /// The model's products with weights by themselves.
     pub product_ceilings: Vec<ProductCeiling>,
     /// Memory read by all threads, GB a second; on a GPU, its memory read and written by copies.
     pub read_gb_per_second: f64,
+    /// What the device was short of in all runs together; nothing on the CPU.
+    pub shortages: Shortages,
     /// Seconds of each run.
     pub runs: Vec<f64>,
 }
@@ -165,6 +182,10 @@ pub struct Phase {
     pub bytes: f64,
     /// Seconds that both take at the ceilings: the longer of the two for each kind of work.
     pub floor_seconds: f64,
+    /// As [`Report::flop_utilisation`], of this part.
+    pub flop_utilisation: f64,
+    /// As [`Report::bandwidth_share`], of this part.
+    pub bandwidth_share: f64,
 }
 
 /// Work of one kind: its products have so many rows.
@@ -182,6 +203,14 @@ struct Part {
     needs: Vec<Need>,
     /// Whether its time counts for tokens a second.
     counts: bool,
+}
+
+impl Part {
+    /// Operations and bytes.
+    fn work(&self) -> (f64, f64) {
+        let operations = self.needs.iter().map(|need| need.operations).sum();
+        (operations, self.needs.iter().map(|need| need.bytes).sum())
+    }
 }
 
 /// Times of one run.
@@ -306,6 +335,7 @@ fn tokens(key: Key, count: usize, vocab_size: usize) -> Vec<u32> {
 fn report(decoder: &Decoder, parts: Vec<Part>, runs: Vec<Times>, tokens: f64) -> Report {
     // What measuring the ceilings takes does not count.
     let peak_rss_mib = ResidentMemory::read().map(|memory| memory.peak_mib);
+    let shortages = decoder.take_shortages();
     let rows = parts.iter().flat_map(|part| &part.needs);
     let rows = rows.map(|need| need.rows).filter(|&rows| rows > 0);
     let ceilings = Ceilings::measure(decoder, rows.collect());
@@ -320,23 +350,64 @@ fn report(decoder: &Decoder, parts: Vec<Part>, runs: Vec<Times>, tokens: f64) ->
     let at_ceiling: f64 = products
         .map(|need| ceilings.product_seconds(need.operations, need.rows))
         .sum();
-    let phases = parts.iter().enumerate().map(|(index, part)| Phase {
-        name: part.name,
-        seconds: of_part(index),
-        operations: part.needs.iter().map(|need| need.operations).sum(),
-        bytes: part.needs.iter().map(|need| need.bytes).sum(),
-        floor_seconds: part.needs.iter().map(|need| ceilings.floor(need)).sum(),
+    let device = device_name(decoder);
+    let published = |name: &String| Peak::published(name, decoder.options().compute);
+    let peak = device.as_ref().and_then(published);
+    let peak = peak.unwrap_or_else(|| ceilings.peak());
+    let phases = parts.iter().enumerate().map(|(index, part)| {
+        let (seconds, (operations, bytes)) = (of_part(index), part.work());
+        Phase {
+            name: part.name,
+            seconds,
+            operations,
+            bytes,
+            floor_seconds: part.needs.iter().map(|need| ceilings.floor(need)).sum(),
+            flop_utilisation: peak.flop_utilisation(operations, seconds),
+            bandwidth_share: peak.bandwidth_share(bytes, seconds),
+        }
     });
+    let work = counted.iter().map(|&index| parts[index].work());
+    let (operations, bytes) = work.fold((0.0, 0.0), |sum, part| (sum.0 + part.0, sum.1 + part.1));
     Report {
         tokens_per_second: tokens / counted_seconds,
         seconds: median(runs.iter().map(|run| run.whole).collect()),
         ceiling_share: at_ceiling / counted_seconds,
+        flop_utilisation: peak.flop_utilisation(operations, counted_seconds),
+        bandwidth_share: peak.bandwidth_share(bytes, counted_seconds),
+        peak,
+        device,
         peak_rss_mib,
+        calls_per_token: None,
         phases: phases.collect(),
         product_ceilings: ceilings.products,
         read_gb_per_second: ceilings.read_gb_per_second,
+        shortages,
         runs: runs.iter().map(|run| run.whole).collect(),
     }
+}
+
+/// Calls to the decoder's device for a token of so many sequences.
+#[cfg(feature = "cuda")]
+fn calls_per_token(decoder: &Decoder, sequences: usize) -> Option<DecodingCalls> {
+    decoder.on_device()?;
+    let footprint = Footprint::of(decoder.config(), decoder.options(), false).ok()?;
+    footprint.decoding_calls(sequences).ok()
+}
+
+#[cfg(not(feature = "cuda"))]
+fn calls_per_token(_: &Decoder, _: usize) -> Option<DecodingCalls> {
+    None
+}
+
+#[cfg(feature = "cuda")]
+fn device_name(decoder: &Decoder) -> Option<String> {
+    let device = decoder.on_device()?;
+    Some(device.device_name().to_owned())
+}
+
+#[cfg(not(feature = "cuda"))]
+fn device_name(_: &Decoder) -> Option<String> {
+    None
 }
 
 /// The middle value, of an even number the mean of the two in the middle; 0 of none.

@@ -241,7 +241,7 @@ fn trees(sequences: &[JoinedProblems]) -> Vec<TreeGroup<'_>> {
 fn with_room(decoder: &Decoder, sequences: &[JoinedProblems]) -> usize {
     let mut count = sequences.len();
     // What is wrong besides is told by the pass itself.
-    while count > 1 && decoder.reserve(&trees(&sequences[..count])).is_err() {
+    while count > 1 && matches!(decoder.has_room(&trees(&sequences[..count])), Ok(false)) {
         count /= 2;
     }
     count

@@ -15,9 +15,8 @@ use crate::progress::{Observer, Phase};
 use crate::recipe::{Materials, Recipe};
 use crate::step::Run;
 use crate::supervised::Supervised;
-#[cfg(feature = "cuda")]
-use crate::watch::Warning;
-use crate::watch::Watch;
+use crate::watch::{Warning, Watch};
+use seele_policy::device::Shortages;
 use seele_random::Key;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -147,6 +146,8 @@ struct Session<'a> {
     /// File with the reference policy's weights, where nothing else holds them.
     reference: Option<PathBuf>,
     last: Option<StepMetrics>,
+    /// What the device has been short of so far.
+    shortages: Shortages,
 }
 
 fn key_of(recipe: &Recipe) -> Key {
@@ -196,6 +197,7 @@ impl<'a> Session<'a> {
             if let Some(log) = &mut self.sft_log {
                 stage.step(&mut self.run.learner, &mut position, log, observer)?;
             }
+            self.tell_shortages(position.step, observer);
             self.state.stage = Stage::Supervised(position);
             self.saved = None;
             self.writer.poll()?;
@@ -253,10 +255,7 @@ impl<'a> Session<'a> {
             for warning in watch.look(&metrics) {
                 observer.warning(step, &warning);
             }
-            #[cfg(feature = "cuda")]
-            if let halved @ 1.. = std::mem::take(&mut self.run.learner.halved) {
-                observer.warning(step, &Warning::HalvedMicroBatches { halved });
-            }
+            self.tell_shortages(step, observer);
             self.last = Some(metrics);
             let updates = self.state.skipped_in_a_row;
             if updates >= recipe.optimizer.max_skipped_updates {
@@ -277,6 +276,19 @@ impl<'a> Session<'a> {
             }
         }
         Ok(false)
+    }
+
+    /// Says how short of memory the device was, each kind once a run.
+    fn tell_shortages(&mut self, step: usize, observer: &mut dyn Observer) {
+        let mut shortages = self.run.learner.decoder.take_shortages();
+        if let Some(reference) = &self.run.reference {
+            shortages += reference.take_shortages();
+        }
+        let is_new = shortages.has_kinds_beside(&self.shortages);
+        self.shortages += shortages;
+        if is_new {
+            observer.warning(step, &Warning::ShortOfMemory(shortages));
+        }
     }
 
     /// The next step, with its evaluation and its line in the log.

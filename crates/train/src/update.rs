@@ -25,9 +25,6 @@ pub(crate) struct Learner {
     /// Whether the device has newer weights and moments than these.
     #[cfg(feature = "cuda")]
     pub(crate) is_behind: bool,
-    /// Micro-batches that the device had no room for and that went through in halves, since it was last told.
-    #[cfg(feature = "cuda")]
-    pub(crate) halved: usize,
 }
 
 impl Learner {
@@ -54,8 +51,6 @@ impl Learner {
             max_grad_norm: config.max_grad_norm,
             #[cfg(feature = "cuda")]
             is_behind: false,
-            #[cfg(feature = "cuda")]
-            halved: 0,
         }
     }
 
@@ -207,7 +202,7 @@ pub(crate) fn update(
     let mut objective = Objective::new(config.clone(), trunks.collect())?;
     let batches = micro_batches(groups, budget.tokens_per_microbatch);
     #[cfg(feature = "cuda")]
-    let batches = fitting(&learner.decoder, batches, &mut learner.halved)?;
+    let batches = fitting(&learner.decoder, batches)?;
     if objective.needs_all_logprobs_first() {
         let mut all = TokenScores::default();
         for batch in &batches {

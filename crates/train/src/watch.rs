@@ -2,6 +2,7 @@
 
 use crate::metrics::StepMetrics;
 use crate::recipe::Compute;
+use seele_policy::device::Shortages;
 use std::fmt;
 
 /// Steps that a condition must last before it is worth a word; one odd step says nothing.
@@ -45,12 +46,8 @@ pub enum Warning {
         /// Share of such groups.
         share: f64,
     },
-    /// The device had no room for micro-batches as large as the recipe allows.
-    #[cfg(feature = "cuda")]
-    HalvedMicroBatches {
-        /// How many went through in halves.
-        halved: usize,
-    },
+    /// The device had less room than the recipe allows to be used.
+    ShortOfMemory(Shortages),
     /// Every rollout fails.
     AlwaysWrong,
     /// Every rollout succeeds.
@@ -77,11 +74,16 @@ impl fmt::Display for Warning {
                 "in {:.0} % of the groups all rewards are equal: they carry no policy gradient. Choose problems nearer to the model's ability, more rollouts a problem, or hints (`method = \"seele\"`)",
                 100.0 * share
             ),
-            #[cfg(feature = "cuda")]
-            Self::HalvedMicroBatches { halved } => write!(
-                f,
-                "the device had no room for {halved} micro-batches, which went through in halves; results are the same. Lower `update.tokens_per_microbatch`, or set `model.recompute = \"block\"`"
-            ),
+            Self::ShortOfMemory(shortages) => {
+                write!(f, "{shortages}.")?;
+                if shortages.microbatches + shortages.parts > 0 {
+                    f.write_str(" Lower `update.tokens_per_microbatch`, or set `model.recompute = \"block\"`.")?;
+                }
+                if shortages.pages > 0 {
+                    f.write_str(" Lower `rollout.cache_memory`, or set it to \"auto\".")?;
+                }
+                Ok(())
+            }
             Self::AlwaysWrong => f.write_str(
                 "no rollout has been right for some steps. Look at some with `seele generate`: is the answer where `reward.extraction` looks, does `rollout.max_new_tokens` leave room for it, does the template suit the model?",
             ),

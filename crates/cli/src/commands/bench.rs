@@ -14,7 +14,7 @@ use seele_hub::Kind;
 use seele_policy::decoder::{Compute, Recompute};
 use seele_policy::model::Model;
 use seele_train::recipe::free_memory;
-use seele_train::speed::{Measuring, Report, StepSource, Work, decode, step, train};
+use seele_train::speed::{Measuring, PeakSource, Report, StepSource, Work, decode, step, train};
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 use std::num::NonZeroUsize;
@@ -33,6 +33,9 @@ Examples:
 The floor beside a time is what its operations and bytes take at the machine's ceilings: the model's products
 with weights by themselves, with as many rows, and memory read by all threads. Both are measured in the same
 run. `ceiling_share` is the time of all products at their ceiling, as a share of the time they took.
+`flop_utilisation` (of the model, so what is computed again does not count) and `bandwidth_share` are shares of
+`peak`: of the chip's data sheet where it is known, else of those ceilings, as `peak.source` says. They are
+given for the whole, where the phases count for tokens a second, and for each of `phases`.
 Times are medians; `peak_rss_mib` is the most memory that the process has held, loading included.")]
 pub(crate) struct Args {
     #[command(subcommand)]
@@ -298,6 +301,9 @@ pub(crate) fn run(args: &Args, output: &Output) -> anyhow::Result<u8> {
     };
     let report =
         measured.with_context(|| format!("cannot measure `{}`", common.model.display()))?;
+    if report.shortages.is_any() {
+        tracing::warn!("{}", report.shortages);
+    }
     print(&if common.json {
         format!("{}\n", object(name, common, &work, &report)?)
     } else {
@@ -337,6 +343,7 @@ fn table(name: &str, common: &Common, work: &Work, report: &Report) -> String {
         0 => String::new(),
         tokens => format!(" + hint {tokens}"),
     };
+    let device = report.device.as_ref().map(|name| format!("{name}, "));
     let _ = writeln!(
         out,
         "{name} {}: {batch} sequences, {share} a prompt, prompt {prompt_tokens}{hint} + {new_tokens} new tokens",
@@ -344,25 +351,28 @@ fn table(name: &str, common: &Common, work: &Work, report: &Report) -> String {
     );
     let _ = writeln!(
         out,
-        "{:?}, {} threads, medians of {} runs\n",
+        "{:?}, {}{} threads, medians of {} runs\n",
         common.compute,
+        device.unwrap_or_default(),
         measuring.threads,
         report.runs.len()
     );
     let _ = writeln!(
         out,
-        "{:<22} {:>9} {:>9} {:>12} {:>9}",
-        "", "seconds", "floor", "GFLOP", "GB"
+        "{:<22} {:>9} {:>9} {:>12} {:>9} {:>8} {:>8}",
+        "", "seconds", "floor", "GFLOP", "GB", "FLOP %", "GB/s %"
     );
     for phase in &report.phases {
         let _ = writeln!(
             out,
-            "{:<22} {:>9.4} {:>9.4} {:>12.2} {:>9.3}",
+            "{:<22} {:>9.4} {:>9.4} {:>12.2} {:>9.3} {:>8.1} {:>8.1}",
             phase.name,
             phase.seconds,
             phase.floor_seconds,
             phase.operations / 1e9,
-            phase.bytes / 1e9
+            phase.bytes / 1e9,
+            100.0 * phase.flop_utilisation,
+            100.0 * phase.bandwidth_share
         );
     }
     let _ = writeln!(out, "{:<22} {:>9.4}\n", "whole", report.seconds);
@@ -372,6 +382,25 @@ fn table(name: &str, common: &Common, work: &Work, report: &Report) -> String {
         report.tokens_per_second,
         100.0 * report.ceiling_share
     );
+    let source = match report.peak.source {
+        PeakSource::Published => "the chip's data sheet",
+        PeakSource::Measured => "the ceilings below",
+    };
+    let _ = writeln!(
+        out,
+        "model FLOPs            {:.1} % of {:.2} TFLOP/s, by {source}\nmemory bandwidth       {:.1} % of {:.1} GB/s, likewise",
+        100.0 * report.flop_utilisation,
+        report.peak.tflops,
+        100.0 * report.bandwidth_share,
+        report.peak.gb_per_second
+    );
+    if let Some(calls) = report.calls_per_token {
+        let _ = writeln!(
+            out,
+            "calls a token          {} to the device; one of them repeats {}",
+            calls.made, calls.recorded
+        );
+    }
     if let Some(mebibytes) = report.peak_rss_mib {
         let _ = writeln!(
             out,

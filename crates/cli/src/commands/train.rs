@@ -267,6 +267,31 @@ pub(super) fn check_machine(budget: &Budget, needed: u64, folder: &Path) -> anyh
             bytes(free)
         );
     }
+    check_device(budget)
+}
+
+/// Refuses a run whose weights alone are more than the device has room for, and warns of one that has to do with
+/// less than it would take.
+fn check_device(budget: &Budget) -> anyhow::Result<()> {
+    let Some((device, free)) = budget.memory.device.and_then(|d| Some((d, d.free?))) else {
+        return Ok(());
+    };
+    let lasting = device.weights + device.learning + device.reference;
+    if lasting > free {
+        return Err(Unusable(format!(
+            "weights, gradient and moments need {} on the device, which has {} free; end what else runs on it, or take a smaller model, `kl.coef = 0`, or `device = \"cpu\"`",
+            bytes(lasting),
+            bytes(free)
+        ))
+        .into());
+    }
+    if device.is_too_much() {
+        tracing::warn!(
+            "the run would take {} on the device, which has {} free: micro-batches will go through in parts and fewer rollouts run at a time. Lower `update.tokens_per_microbatch` or `rollout.max_active_branches`, or set `model.recompute = \"block\"`",
+            bytes(device.total()),
+            bytes(free)
+        );
+    }
     Ok(())
 }
 
@@ -495,6 +520,22 @@ fn arithmetic(
             bytes(memory.rollouts),
         ),
     ));
+    if let Some(device) = &memory.device {
+        let free = device.free.map_or_else(|| "unbounded".to_owned(), bytes);
+        lines.push((
+            "memory of the device",
+            format!(
+                "about {} of {free} free: weights {}, gradient and moments {}, reference {}; key-value cache {} and sampling {}, or training {}",
+                bytes(device.total()),
+                bytes(device.weights),
+                bytes(device.learning),
+                bytes(device.reference),
+                bytes(device.key_value_cache),
+                bytes(device.sampling),
+                bytes(device.training),
+            ),
+        ));
+    }
     if let Some(Pace { likely, most }) = Pace::estimate(recipe, &materials.config, budget) {
         let parts = |time: StepTime| {
             format!(

@@ -3,6 +3,8 @@
 use crate::device::DeviceError;
 use crate::kernels::matmul::Compute;
 use std::any::Any;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Every kernel, as `kernels/` names it.
 pub(super) const KERNELS: [&str; 22] = [
@@ -171,37 +173,87 @@ pub(super) trait Backend: Send + Sync {
     ) -> Result<(), DeviceError>;
 }
 
-/// Goes through a pass without doing it, to find what memory it needs.
-pub(super) struct Rehearsal(pub(super) Shape);
+/// Goes through passes without doing them, to find what memory they need and how many calls they make.
+pub(super) struct Rehearsal {
+    shape: Shape,
+    /// Bytes that are allocated.
+    held: AtomicUsize,
+    calls: Mutex<Calls>,
+}
+
+/// Calls to a device.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Calls {
+    /// Kernels of this crate.
+    pub(super) launches: usize,
+    /// Products, by cuBLAS.
+    pub(super) products: usize,
+    /// Copies to the device, from it, and on it, clearing included.
+    pub(super) copies: usize,
+    /// Repetitions of what was taken down, each one call, and the calls that it was taken down from.
+    pub(super) replays: usize,
+    pub(super) recorded: usize,
+}
+
+impl Rehearsal {
+    pub(super) fn new(shape: Shape) -> Self {
+        Self {
+            shape,
+            held: AtomicUsize::new(0),
+            calls: Mutex::default(),
+        }
+    }
+
+    /// Bytes that are allocated.
+    pub(super) fn held(&self) -> usize {
+        self.held.load(Ordering::Relaxed)
+    }
+
+    /// Calls since it was last asked.
+    pub(super) fn take_calls(&self) -> Calls {
+        std::mem::take(&mut self.calls())
+    }
+
+    fn calls(&self) -> MutexGuard<'_, Calls> {
+        self.calls.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 impl Backend for Rehearsal {
     fn shape(&self) -> Shape {
-        self.0
+        self.shape
     }
 
-    fn allocate(&self, _: usize) -> Result<u64, DeviceError> {
+    fn allocate(&self, bytes: usize) -> Result<u64, DeviceError> {
+        self.held.fetch_add(bytes, Ordering::Relaxed);
         Ok(0)
     }
 
-    fn release(&self, _: u64, _: usize) {}
+    fn release(&self, _: u64, bytes: usize) {
+        self.held.fetch_sub(bytes, Ordering::Relaxed);
+    }
 
     fn free(&self) -> Option<usize> {
         None
     }
 
     fn upload(&self, _: u64, _: &[u8]) -> Result<(), DeviceError> {
+        self.calls().copies += 1;
         Ok(())
     }
 
     fn download(&self, _: u64, _: &mut [u8]) -> Result<(), DeviceError> {
+        self.calls().copies += 1;
         Ok(())
     }
 
     fn copy(&self, _: u64, _: u64, _: usize) -> Result<(), DeviceError> {
+        self.calls().copies += 1;
         Ok(())
     }
 
     fn clear(&self, _: u64, _: usize) -> Result<(), DeviceError> {
+        self.calls().copies += 1;
         Ok(())
     }
 
@@ -212,10 +264,12 @@ impl Backend for Rehearsal {
         _: u32,
         _: &[Argument],
     ) -> Result<(), DeviceError> {
+        self.calls().launches += 1;
         Ok(())
     }
 
     fn product(&self, _: &Product) -> Result<(), DeviceError> {
+        self.calls().products += 1;
         Ok(())
     }
 
@@ -224,6 +278,14 @@ impl Backend for Rehearsal {
         _: &mut Recording,
         work: &mut dyn FnMut() -> Result<(), DeviceError>,
     ) -> Result<(), DeviceError> {
-        work()
+        let before = self.take_calls();
+        work()?;
+        let inside = self.take_calls();
+        *self.calls() = Calls {
+            replays: before.replays + 1,
+            recorded: before.recorded + inside.launches + inside.products + inside.copies,
+            ..before
+        };
+        Ok(())
     }
 }

@@ -1,8 +1,8 @@
 //! One transformer block over the rows of a pass.
 
 use super::backend::Argument::{self, At, Float, Int};
-use super::device::Pass;
 use super::memory::Work;
+use super::state::Pass;
 use super::weights::Block;
 use crate::decoder::tree::Rows;
 use crate::device::DeviceError;
@@ -199,6 +199,20 @@ impl Pass<'_> {
         })
     }
 
+    /// Buffers of a pass without a backward pass: `input` runs through all blocks in place.
+    pub(super) fn tape_in_place(
+        &self,
+        work: &mut Work<'_>,
+        rows: usize,
+        input: u64,
+    ) -> Result<Tape, DeviceError> {
+        let tape = self.tape(work, rows, input)?;
+        Ok(Tape {
+            middle: input,
+            ..tape
+        })
+    }
+
     /// q, k and v of a block's input as attention sees them; also into pages, if there are any.
     pub(super) fn project(
         &self,
@@ -325,8 +339,10 @@ impl Pass<'_> {
         tape: &Tape,
     ) -> Result<(), DeviceError> {
         let hidden = self.config.hidden_size;
-        work.backend
-            .copy(tape.input, tape.middle, 4 * rows * hidden)?;
+        if tape.middle != tape.input {
+            work.backend
+                .copy(tape.input, tape.middle, 4 * rows * hidden)?;
+        }
         block
             .output
             .apply(work, rows, tape.attended, tape.middle, 1.0, true)?;
@@ -351,8 +367,10 @@ impl Pass<'_> {
     ) -> Result<(), DeviceError> {
         let mark = work.mark();
         let active = self.active(work, rows, tape)?;
-        work.backend
-            .copy(tape.middle, output, 4 * rows * self.config.hidden_size)?;
+        if output != tape.middle {
+            work.backend
+                .copy(tape.middle, output, 4 * rows * self.config.hidden_size)?;
+        }
         block.down.apply(work, rows, active, output, 1.0, true)?;
         work.reset(mark);
         Ok(())

@@ -5,10 +5,13 @@ use super::memory::Memory;
 use crate::config::ModelConfig;
 use crate::decoder::cache::PAGE_TOKENS;
 use crate::device::DeviceError;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Bytes that a pool asks the device for at a time, in whole pages.
 const SLAB: usize = 64 << 20;
+
+/// A slab is at most one part in so many of what is free.
+const SHARE: usize = 8;
 
 /// Bytes of a page, its numbers so many each.
 pub(super) fn page_bytes(config: &ModelConfig, number: usize) -> usize {
@@ -40,21 +43,45 @@ impl PagePool {
 
     fn take(&mut self) -> Result<u64, DeviceError> {
         if self.free.is_empty() {
-            let pages = (SLAB / self.page_bytes).max(1);
-            // Where there is no room for many, there may be for one.
-            let slab = match Memory::new(&self.backend, pages * self.page_bytes) {
-                Err(DeviceError::OutOfMemory { .. }) if pages > 1 => {
-                    Memory::new(&self.backend, self.page_bytes)
+            // Where memory gets short, slabs get small, so that they come free again as sequences end.
+            let share = self.backend.free().map_or(SLAB, |free| free / SHARE);
+            let mut pages = (SLAB.min(share) / self.page_bytes).max(1);
+            // Where there is no room for many, there may be for fewer.
+            let slab = loop {
+                match Memory::new(&self.backend, pages * self.page_bytes) {
+                    Err(DeviceError::OutOfMemory { .. }) if pages > 1 => pages /= 2,
+                    made => break made?,
                 }
-                other => other,
-            }?;
-            let pages = slab.bytes / self.page_bytes;
+            };
             let at = |page: usize| slab.at + (page * self.page_bytes) as u64;
             self.free.extend((0..pages).rev().map(at));
             self.slabs.push(slab);
         }
         Ok(self.free.pop().expect("a slab has at least one page"))
     }
+
+    /// Gives slabs back of which no sequence has a page.
+    pub(super) fn release_idle(&mut self) {
+        let Self {
+            slabs,
+            free,
+            page_bytes,
+            ..
+        } = self;
+        slabs.retain(|slab| {
+            let inside = |page: &u64| (slab.at..slab.at + slab.bytes as u64).contains(page);
+            let idle = free.iter().filter(|page| inside(page)).count();
+            let is_used = idle * *page_bytes < slab.bytes;
+            if !is_used {
+                free.retain(|page| !inside(page));
+            }
+            is_used
+        });
+    }
+}
+
+pub(super) fn lock_pool(pool: &Mutex<PagePool>) -> MutexGuard<'_, PagePool> {
+    pool.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Pages of one sequence on a device; empty until its decoder writes to it.
@@ -83,7 +110,7 @@ impl DevicePages {
         tokens: usize,
     ) -> Result<(), DeviceError> {
         while self.pages.len() * PAGE_TOKENS < tokens {
-            let page = pool.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+            let page = lock_pool(pool).take()?;
             self.pages.push(page);
             self.pool.get_or_insert_with(|| Arc::clone(pool));
         }
@@ -94,8 +121,7 @@ impl DevicePages {
 impl Drop for DevicePages {
     fn drop(&mut self) {
         if let Some(pool) = &self.pool {
-            let mut pool = pool.lock().unwrap_or_else(PoisonError::into_inner);
-            pool.free.append(&mut self.pages);
+            lock_pool(pool).free.append(&mut self.pages);
         }
     }
 }

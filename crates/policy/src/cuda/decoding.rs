@@ -1,12 +1,13 @@
 //! Prefill of trunks, one token a branch, and drawing the next tokens, on a device.
 
-use super::backend::Argument::{At, Int, Long};
+use super::backend::Argument::{At, Int};
 use super::backend::{Backend, Recording, Rehearsal};
 use super::blocks::Paged;
-use super::cache::{DevicePages, PagePool};
-use super::device::{DeviceDecoder, Pass};
-use super::memory::{Arena, Memory, Plain, Work, bytes_of, bytes_of_mut};
+use super::cache::{DevicePages, PagePool, lock_pool};
+use super::device::DeviceDecoder;
+use super::memory::{Arena, Memory, Work, bytes_of, bytes_of_mut};
 use super::scores::rows_at_a_time;
+use super::state::{Limits, Pass, State};
 use crate::device::DeviceError;
 use crate::kernels::matmul::Compute;
 use half::bf16;
@@ -149,24 +150,41 @@ impl Placed {
         })
     }
 
+    /// All of them in one copy.
     fn fill(&self, backend: &dyn Backend, inputs: &Inputs) -> Result<(), DeviceError> {
-        fn put<T: Plain>(backend: &dyn Backend, at: u64, values: &[T]) -> Result<(), DeviceError> {
-            backend.upload(at, bytes_of(values))
-        }
-        put(backend, self.tokens, &inputs.tokens)?;
-        put(backend, self.positions, &inputs.positions)?;
-        put(backend, self.sights, &inputs.sights)?;
-        put(backend, self.tables, &inputs.tables)?;
-        put(backend, self.places, &inputs.places)?;
-        put(backend, self.pages, &inputs.pages)
+        let parts = [
+            (self.tokens, bytes_of(&inputs.tokens)),
+            (self.positions, bytes_of(&inputs.positions)),
+            (self.sights, bytes_of(&inputs.sights)),
+            (self.tables, bytes_of(&inputs.tables)),
+            (self.places, bytes_of(&inputs.places)),
+            (self.pages, bytes_of(&inputs.pages)),
+        ];
+        upload_parts(backend, &parts)
     }
 }
 
+/// Copies buffers that lie one behind the other, in order, at once.
+fn upload_parts(backend: &dyn Backend, parts: &[(u64, &[u8])]) -> Result<(), DeviceError> {
+    let Some(&(first, _)) = parts.first() else {
+        return Ok(());
+    };
+    let mut bytes = Vec::new();
+    for &(at, part) in parts {
+        // Up to where the buffer begins; what lies between is nobody's.
+        bytes.resize((at - first) as usize, 0);
+        bytes.extend_from_slice(part);
+    }
+    backend.upload(first, &bytes)
+}
+
 impl DecodingStates {
-    /// The pass for these inputs; one that is too small is made anew.
+    /// The pass for these inputs; one that is too small is made anew. Where there is no room for it, passes of other
+    /// sizes and pages that no sequence has make room.
     fn pass(
         &mut self,
         backend: &Arc<dyn Backend>,
+        pool: &Mutex<PagePool>,
         inputs: &Inputs,
         bytes: impl Fn(usize) -> Result<usize, DeviceError>,
     ) -> Result<&mut DecodingPass, DeviceError> {
@@ -178,10 +196,19 @@ impl DecodingStates {
             Some(index) => index,
             None => {
                 let addresses = addresses.next_power_of_two().max(16 * inputs.rows);
+                let bytes = bytes(addresses)?;
+                let memory = match Memory::new(backend, bytes) {
+                    Err(DeviceError::OutOfMemory { .. }) => {
+                        self.passes.clear();
+                        lock_pool(pool).release_idle();
+                        Memory::new(backend, bytes)
+                    }
+                    made => made,
+                }?;
                 self.passes.push(DecodingPass {
                     rows: inputs.rows,
                     addresses,
-                    memory: Memory::new(backend, bytes(addresses)?)?,
+                    memory,
                     recording: Recording::default(),
                 });
                 self.passes.len() - 1
@@ -201,7 +228,7 @@ impl DeviceDecoder {
     /// states, `[tokens, hidden_size]`, to `hidden`.
     ///
     /// # Errors
-    /// [`DeviceError::OutOfMemory`], [`DeviceError::Failed`].
+    /// [`DeviceError::OutOfMemory`]: nothing is appended, and it may be tried again. [`DeviceError::Failed`].
     pub fn prefill(
         &self,
         pages: &mut DevicePages,
@@ -212,7 +239,28 @@ impl DeviceDecoder {
         if tokens.is_empty() {
             return Ok(());
         }
-        pages.reserve(&self.pool, before + tokens.len())?;
+        let mut state = self.lock();
+        state.reserve_pages(pages, before + tokens.len())?;
+        let kept = hidden.len();
+        let done = state.in_parts(tokens.len(), Limits::prefill, 1, |state, part| {
+            let before = before + part.start;
+            hidden.extend(self.prefill_part(state, pages, before, &tokens[part])?);
+            Ok(())
+        });
+        if done.is_err() {
+            hidden.truncate(kept);
+        }
+        done
+    }
+
+    /// As [`prefill`](Self::prefill), the pages being there.
+    fn prefill_part(
+        &self,
+        state: &mut State,
+        pages: &DevicePages,
+        before: usize,
+        tokens: &[u32],
+    ) -> Result<Vec<f32>, DeviceError> {
         let (rows, width) = (tokens.len(), self.config.hidden_size);
         let known = |&token: &u32| match (token as usize) < self.config.vocab_size {
             true => token as i32,
@@ -226,8 +274,7 @@ impl DeviceDecoder {
             .map(|n| n as i32)
             .collect();
         let addresses = &pages.pages;
-        let mut state = self.lock();
-        let normed = state.run(&self.config, self.options.recompute, |pass, work| {
+        state.run(&self.config, self.options.recompute, |pass, work| {
             let positions = pass.positions(before..before + rows)?;
             let (ids, positions) = (work.put(&ids)?, work.put(&positions)?);
             let queries = (work.put(&tiles)?, tiles.len() / 7);
@@ -238,7 +285,7 @@ impl DeviceDecoder {
                 layer: 0,
             };
             let hidden = work.floats(rows * width)?;
-            let tape = pass.tape(work, rows, hidden)?;
+            let tape = pass.tape_in_place(work, rows, hidden)?;
             pass.embed(work, ids, rows, hidden)?;
             for (layer, block) in pass.weights.blocks.iter().enumerate() {
                 let paged = Some(Paged { layer, ..paged });
@@ -250,16 +297,14 @@ impl DeviceDecoder {
             let normed = work.numbers(rows * width)?;
             pass.normalise(work, rows, hidden, pass.weights.final_norm, normed)?;
             read_numbers(work.backend, normed, rows * width)
-        })?;
-        hidden.extend_from_slice(&normed);
-        Ok(())
+        })
     }
 
     /// Runs one token of each branch; `hidden` becomes `[rows, hidden_size]`, final-normed: the states that
     /// predict each branch's next token.
     ///
     /// # Errors
-    /// [`DeviceError::OutOfMemory`], [`DeviceError::Failed`].
+    /// [`DeviceError::OutOfMemory`]: it may be tried again, also with other rows. [`DeviceError::Failed`].
     pub fn decode(
         &self,
         rows: &mut [DecodeInput<'_>],
@@ -269,12 +314,23 @@ impl DeviceDecoder {
         if rows.is_empty() {
             return Ok(());
         }
+        let mut state = self.lock();
         for row in rows.iter_mut() {
-            row.own.reserve(&self.pool, row.len + 1)?;
+            state.reserve_pages(row.own, row.len + 1)?;
         }
-        let mut guard = self.lock();
-        let state = &mut *guard;
-        let idle = state.decoding.idle(&self.pool)?;
+        state.in_parts(rows.len(), Limits::decoding, ROWS, |state, part| {
+            hidden.extend(self.decode_part(state, &rows[part])?);
+            Ok(())
+        })
+    }
+
+    /// As [`decode`](Self::decode), the pages being there.
+    fn decode_part(
+        &self,
+        state: &mut State,
+        rows: &[DecodeInput<'_>],
+    ) -> Result<Vec<f32>, DeviceError> {
+        let idle = state.decoding.idle(&state.pool)?;
         let inputs = Inputs::of(rows, idle, self.config.vocab_size);
         let pass = Pass {
             config: &self.config,
@@ -285,7 +341,7 @@ impl DeviceDecoder {
         pass.positions(inputs.positions.iter().map(|&position| position as usize))?;
         let shape = state.backend.shape();
         let bytes = |addresses: usize| {
-            let rehearsal = Rehearsal(shape);
+            let rehearsal = Rehearsal::new(shape);
             let mut work = Work {
                 backend: &rehearsal,
                 arena: Arena::endless(),
@@ -294,7 +350,9 @@ impl DeviceDecoder {
             pass.decode_rows(&mut work, inputs.rows, &placed)?;
             Ok(work.arena.most())
         };
-        let decoding = state.decoding.pass(&state.backend, &inputs, bytes)?;
+        let decoding = state
+            .decoding
+            .pass(&state.backend, &state.pool, &inputs, bytes)?;
         let mut work = Work {
             backend: state.backend.as_ref(),
             arena: Arena::new(&decoding.memory),
@@ -309,8 +367,7 @@ impl DeviceDecoder {
             pass.decode_rows(&mut work, inputs.rows, &placed).map(drop)
         })?;
         let count = rows.len() * self.config.hidden_size;
-        *hidden = read_numbers(state.backend.as_ref(), normed, count)?;
-        Ok(())
+        read_numbers(state.backend.as_ref(), normed, count)
     }
 
     /// Logits of final-normed hidden states: `[rows, hidden_size]` to `[rows, vocab_size]`.
@@ -321,17 +378,18 @@ impl DeviceDecoder {
         let (width, vocab) = (self.config.hidden_size, self.config.vocab_size);
         logits.clear();
         let mut state = self.lock();
-        for hidden in hidden.chunks(width * rows_at_a_time(vocab)) {
-            let rows = hidden.len() / width;
+        state.in_parts(hidden.len() / width, Limits::logits, 1, |state, part| {
+            let hidden = &hidden[part.start * width..part.end * width];
             let own = state.run(&self.config, self.options.recompute, |pass, work| {
-                let at = pass.project_vocabulary(work, hidden)?;
-                let mut own = vec![0.0f32; rows * vocab];
+                let floats = work.put(hidden)?;
+                let at = pass.project_vocabulary(work, floats, part.len())?;
+                let mut own = vec![0.0f32; part.len() * vocab];
                 work.backend.download(at, bytes_of_mut(&mut own))?;
                 Ok(own)
             })?;
             logits.extend_from_slice(&own);
-        }
-        Ok(())
+            Ok(())
+        })
     }
 
     /// Runs the products of a forward pass over `rows` rows and nothing else, and waits for them.
@@ -371,50 +429,60 @@ impl DeviceDecoder {
     /// in the order of token ids, is inverted at the request's number, in float32.
     ///
     /// # Errors
-    /// [`DeviceError::OutOfMemory`], [`DeviceError::Failed`].
+    /// [`DeviceError::OutOfMemory`]: it may be tried again. [`DeviceError::Failed`].
     pub fn draw(
         &self,
         hidden: &[f32],
         requests: &[TokenRequest],
     ) -> Result<Vec<DrawnToken>, DeviceError> {
-        let (width, vocab) = (self.config.hidden_size, self.config.vocab_size);
-        let most = rows_at_a_time(vocab);
+        let width = self.config.hidden_size;
         let mut drawn = Vec::with_capacity(requests.len());
         let mut state = self.lock();
-        for (hidden, requests) in hidden.chunks(width * most).zip(requests.chunks(most)) {
-            let inverses: Vec<f32> = requests.iter().map(|r| 1.0 / r.temperature).collect();
-            let uniform = |r: &TokenRequest| r.uniform.map_or(-1.0, |u| (u as f32).min(BELOW_ONE));
-            let uniforms: Vec<f32> = requests.iter().map(uniform).collect();
-            let own = state.run(&self.config, self.options.recompute, |pass, work| {
-                let logits = pass.project_vocabulary(work, hidden)?;
-                let (inverses, uniforms) = (work.put(&inverses)?, work.put(&uniforms)?);
-                let (tokens, logprobs) =
-                    (work.take(4 * requests.len())?, work.floats(requests.len())?);
-                let arguments = [logits, inverses, uniforms, tokens, logprobs].map(At);
-                let [logits, inverses, uniforms, ids, found] = arguments;
-                work.backend.launch(
-                    "draw",
-                    [requests.len(), 1],
-                    1024,
-                    &[logits, Int(vocab as i32), inverses, uniforms, ids, found],
-                )?;
-                let mut ids = vec![0i32; requests.len()];
-                let mut found = vec![0.0f32; requests.len()];
-                work.backend.download(tokens, bytes_of_mut(&mut ids))?;
-                work.backend.download(logprobs, bytes_of_mut(&mut found))?;
-                Ok((ids, found))
-            })?;
-            drawn.extend(
-                own.0
-                    .into_iter()
-                    .zip(own.1)
-                    .map(|(token, logprob)| DrawnToken {
-                        token: token as u32,
-                        logprob,
-                    }),
-            );
-        }
+        state.in_parts(requests.len(), Limits::logits, 1, |state, part| {
+            let hidden = &hidden[part.start * width..part.end * width];
+            drawn.extend(self.draw_part(state, hidden, &requests[part])?);
+            Ok(())
+        })?;
         Ok(drawn)
+    }
+
+    fn draw_part(
+        &self,
+        state: &mut State,
+        hidden: &[f32],
+        requests: &[TokenRequest],
+    ) -> Result<Vec<DrawnToken>, DeviceError> {
+        let vocab = self.config.vocab_size;
+        let inverses: Vec<f32> = requests.iter().map(|r| 1.0 / r.temperature).collect();
+        let uniform = |r: &TokenRequest| r.uniform.map_or(-1.0, |u| (u as f32).min(BELOW_ONE));
+        let uniforms: Vec<f32> = requests.iter().map(uniform).collect();
+        let rows = requests.len();
+        let words = state.run(&self.config, self.options.recompute, |pass, work| {
+            let floats = work.floats(hidden.len())?;
+            let [inverse, uniform] = [work.floats(rows)?, work.floats(rows)?];
+            let parts = [(floats, hidden), (inverse, &inverses), (uniform, &uniforms)];
+            upload_parts(work.backend, &parts.map(|(at, part)| (at, bytes_of(part))))?;
+            let logits = pass.project_vocabulary(work, floats, rows)?;
+            // Tokens, then log-probs.
+            let drawn = work.take(8 * rows)?;
+            let arguments = [logits, inverse, uniform, drawn, drawn + 4 * rows as u64].map(At);
+            let [logits, inverse, uniform, ids, found] = arguments;
+            work.backend.launch(
+                "draw",
+                [rows, 1],
+                1024,
+                &[logits, Int(vocab as i32), inverse, uniform, ids, found],
+            )?;
+            let mut words = vec![0i32; 2 * rows];
+            work.backend.download(drawn, bytes_of_mut(&mut words))?;
+            Ok(words)
+        })?;
+        let (ids, found) = words.split_at(rows);
+        let token = |(&token, &logprob): (&i32, &i32)| DrawnToken {
+            token: token as u32,
+            logprob: f32::from_bits(logprob as u32),
+        };
+        Ok(ids.iter().zip(found).map(token).collect())
     }
 }
 
@@ -429,7 +497,7 @@ impl Pass<'_> {
         let width = self.config.hidden_size;
         let normed = work.numbers(rows * width)?;
         let hidden = work.floats(rows * width)?;
-        let tape = self.tape(work, rows, hidden)?;
+        let tape = self.tape_in_place(work, rows, hidden)?;
         self.embed(work, placed.tokens, rows, hidden)?;
         for (layer, block) in self.weights.blocks.iter().enumerate() {
             let paged = Paged {
@@ -447,15 +515,14 @@ impl Pass<'_> {
         Ok(normed)
     }
 
-    /// Logits (floats) of hidden states that come from the host.
-    fn project_vocabulary(&self, work: &mut Work<'_>, hidden: &[f32]) -> Result<u64, DeviceError> {
-        let rows = hidden.len() / self.config.hidden_size;
-        let floats = work.put(hidden)?;
-        let numbers = work.numbers(hidden.len())?;
-        let arguments = [At(floats), Long(hidden.len() as i64), At(numbers)];
-        let blocks = hidden.len().div_ceil(256);
-        work.backend
-            .launch("round_weights", [blocks, 1], 256, &arguments)?;
+    /// Logits (floats) of hidden states, which are floats too.
+    fn project_vocabulary(
+        &self,
+        work: &mut Work<'_>,
+        floats: u64,
+        rows: usize,
+    ) -> Result<u64, DeviceError> {
+        let numbers = self.rounded(work, floats, rows * self.config.hidden_size)?;
         let logits = work.floats(rows * self.config.vocab_size)?;
         self.weights
             .head

@@ -1,16 +1,18 @@
 //! Devices, and the decoder on one.
 
-use super::backend::{Backend, Rehearsal, Shape};
-use super::cache::{PagePool, page_bytes};
+use super::backend::{Backend, Shape};
+use super::cache::{PagePool, lock_pool, page_bytes};
 use super::decoding::DecodingStates;
 use super::driver::{Driver, Gpu};
-use super::emulation::Emulation;
-use super::memory::{Arena, Memory, Work};
+use super::emulation::{EmulatedMemory, Emulation};
+use super::memory::Memory;
+use super::scores::rows_at_a_time;
+use super::state::{Learning, Limits, State};
 use super::weights::Weights;
 use crate::config::ModelConfig;
 use crate::decoder::{DecoderOptions, Recompute};
-use crate::device::DeviceError;
-use crate::parameters::Parameters;
+use crate::device::{DeviceError, Shortages};
+use crate::parameters::{Layout, Parameters};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -21,6 +23,7 @@ const LARGEST_VOCABULARY: usize = 512 * 1024;
 
 /// Bytes of a copy that measures the memory, more than caches hold, and how many there are.
 const COPIED: usize = 512 << 20;
+const LEAST_COPIED: usize = 64 << 10;
 const COPIES: usize = 8;
 
 /// Where a decoder's numbers are.
@@ -30,7 +33,7 @@ pub struct Device(Kind);
 #[derive(Clone)]
 enum Kind {
     Gpu(Arc<Gpu>),
-    Emulated,
+    Emulated(Arc<EmulatedMemory>),
 }
 
 impl Device {
@@ -50,21 +53,34 @@ impl Device {
 
     /// The kernels on the CPU, thousands of times slower: for tests. Needs a C++ compiler.
     pub fn emulated() -> Self {
-        Self(Kind::Emulated)
+        Self(Kind::Emulated(EmulatedMemory::new(None)))
     }
 
-    /// What it is called.
-    pub fn name(&self) -> String {
+    /// As [`Device::emulated`], a device of so many bytes of memory: the same one for every call with this size.
+    pub fn emulated_of(bytes: usize) -> Self {
+        Self(Kind::Emulated(EmulatedMemory::shared(bytes)))
+    }
+
+    /// Bytes that are free on it, and all there are; `None` on an emulated device without a bound.
+    pub fn free_and_total_memory(&self) -> Option<(usize, usize)> {
         match &self.0 {
-            Kind::Gpu(gpu) => format!("{} (cuda:{})", gpu.name, gpu.ordinal()),
-            Kind::Emulated => "emulation".to_owned(),
+            Kind::Gpu(gpu) => gpu.free_and_total_memory(),
+            Kind::Emulated(memory) => memory.free_and_total(),
+        }
+    }
+
+    /// What the driver calls it.
+    pub fn name(&self) -> &str {
+        match &self.0 {
+            Kind::Gpu(gpu) => &gpu.name,
+            Kind::Emulated(_) => "emulation",
         }
     }
 
     fn backend(&self, shape: Shape) -> Result<Arc<dyn Backend>, DeviceError> {
         match &self.0 {
             Kind::Gpu(gpu) => Driver::of(gpu, shape),
-            Kind::Emulated => Emulation::of(shape),
+            Kind::Emulated(memory) => Emulation::of(shape, memory),
         }
     }
 
@@ -81,12 +97,7 @@ impl Device {
             compute: options.compute,
             head: head_dim,
         };
-        // SAFETY: looks for a file.
-        if !unsafe { cudarc::nvrtc::sys::is_culib_present() } {
-            return Err(DeviceError::MissingLibrary {
-                library: "NVRTC (`libnvrtc.so`)",
-            });
-        }
+        super::driver::check_compiler()?;
         super::driver::compile(shape, capability as i32).map(drop)
     }
 }
@@ -95,28 +106,10 @@ impl Device {
 ///
 /// One thread works with it at a time, others wait.
 pub struct DeviceDecoder {
+    name: String,
     pub(super) config: ModelConfig,
     pub(super) options: DecoderOptions,
-    pub(super) pool: Arc<Mutex<PagePool>>,
     state: Mutex<State>,
-}
-
-/// What changes, and the device itself.
-pub(super) struct State {
-    pub(super) backend: Arc<dyn Backend>,
-    pub(super) weights: Weights,
-    /// Of a decoder that is trained: the gradient, and the optimizer's moments.
-    pub(super) learning: Option<Learning>,
-    /// Work memory, as much as the largest pass so far needed.
-    work: Option<Memory>,
-    pub(super) decoding: DecodingStates,
-}
-
-/// What training needs beside weights, laid out like the flat buffer of parameters.
-pub(super) struct Learning {
-    pub(super) gradient: Memory,
-    pub(super) first_moment: Memory,
-    pub(super) second_moment: Memory,
 }
 
 impl DeviceDecoder {
@@ -133,33 +126,37 @@ impl DeviceDecoder {
         options: DecoderOptions,
         trains: bool,
     ) -> Result<Self, DeviceError> {
-        if config.head_dim > WIDEST_HEAD {
-            return Err(DeviceError::Unsupported {
-                what: format!(
-                    "the model's attention heads have a width of {}, but the kernels are made for at most \
-                     {WIDEST_HEAD}",
-                    config.head_dim
-                ),
-            });
-        }
-        if config.vocab_size > LARGEST_VOCABULARY {
-            return Err(DeviceError::Unsupported {
-                what: format!(
-                    "the model's vocabulary has {} tokens, but the kernels are made for at most \
-                     {LARGEST_VOCABULARY}",
-                    config.vocab_size
-                ),
-            });
-        }
+        check(config)?;
         let backend = device.backend(Shape {
             compute: options.compute,
             head: config.head_dim,
         })?;
-        let weights = Weights::new(&backend, config, parameters)?;
+        let decoder = Self::on(
+            device.name(),
+            backend,
+            config,
+            parameters.layout(),
+            options,
+            trains,
+        )?;
+        decoder.update(parameters)?;
+        Ok(decoder)
+    }
+
+    /// A decoder on a device with whatever weights are in its memory.
+    pub(super) fn on(
+        name: &str,
+        backend: Arc<dyn Backend>,
+        config: &ModelConfig,
+        layout: &Layout,
+        options: DecoderOptions,
+        trains: bool,
+    ) -> Result<Self, DeviceError> {
+        let weights = Weights::new(&backend, config, layout)?;
         let learning = match trains {
             false => None,
             true => {
-                let zeros = || Memory::zeros(&backend, size_of_val(parameters.values.as_slice()));
+                let zeros = || Memory::zeros(&backend, layout.len() * size_of::<f32>());
                 Some(Learning {
                     gradient: zeros()?,
                     first_moment: zeros()?,
@@ -173,15 +170,23 @@ impl DeviceDecoder {
             },
             (recompute, _) => recompute,
         };
+        let pool = Arc::new(Mutex::new(PagePool::new(&backend, config)));
         Ok(Self {
-            pool: Arc::new(Mutex::new(PagePool::new(&backend, config))),
             state: Mutex::new(State {
                 backend,
                 weights,
                 learning,
                 work: None,
                 decoding: DecodingStates::default(),
+                pool,
+                limits: Limits {
+                    prefill: usize::MAX,
+                    decoding: usize::MAX,
+                    logits: rows_at_a_time(config.vocab_size),
+                },
+                shortages: Shortages::default(),
             }),
+            name: name.to_owned(),
             config: config.clone(),
             options: DecoderOptions {
                 recompute,
@@ -190,31 +195,54 @@ impl DeviceDecoder {
         })
     }
 
-    /// Half of what keys and values could take, those of before included; `None` on the emulation.
+    /// Half of what keys and values could take, those of before included; `None` on an emulated device without a
+    /// bound. Work memory of before goes back to the device.
     pub fn cache_memory(&self) -> Option<usize> {
-        let free = self.lock().backend.free()?;
-        let pool = self.pool.lock().unwrap_or_else(PoisonError::into_inner);
-        Some((free + pool.bytes()) / 2)
+        let mut state = self.lock();
+        state.work = None;
+        let free = state.backend.free()?;
+        Some((free + lock_pool(&state.pool).bytes()) / 2)
     }
 
-    /// Bytes a second that the device's memory reads and writes in copies of 512 MiB.
+    /// Bytes a second that the device's memory reads and writes in copies of 512 MiB, or of what there is room for.
     ///
     /// # Errors
     /// [`DeviceError::OutOfMemory`], [`DeviceError::Failed`].
     pub fn copy_rate(&self) -> Result<f64, DeviceError> {
         let state = self.lock();
         let backend = &state.backend;
-        let [from, to] = [
-            Memory::zeros(backend, COPIED)?,
-            Memory::zeros(backend, COPIED)?,
-        ];
+        let mut bytes = COPIED;
+        let both = |bytes| Ok([state.allocate(bytes)?, state.allocate(bytes)?]);
+        let [from, to] = loop {
+            match both(bytes) {
+                Err(DeviceError::OutOfMemory { .. }) if bytes > LEAST_COPIED => bytes /= 2,
+                made => break made?,
+            }
+        };
+        backend.clear(from.at, bytes)?;
+        backend.clear(to.at, bytes)?;
         backend.download(to.at, &mut [])?;
         let begun = Instant::now();
         for _ in 0..COPIES {
-            backend.copy(from.at, to.at, COPIED)?;
+            backend.copy(from.at, to.at, bytes)?;
         }
         backend.download(to.at, &mut [])?;
-        Ok((2 * COPIES * COPIED) as f64 / begun.elapsed().as_secs_f64())
+        Ok((2 * COPIES * bytes) as f64 / begun.elapsed().as_secs_f64())
+    }
+
+    /// What the driver calls its device.
+    pub fn device_name(&self) -> &str {
+        &self.name
+    }
+
+    /// Counts what a caller does for want of room.
+    pub(crate) fn note(&self, shortage: Shortages) {
+        self.lock().shortages += shortage;
+    }
+
+    /// How often the device had no room since it was last asked.
+    pub fn take_shortages(&self) -> Shortages {
+        std::mem::take(&mut self.lock().shortages)
     }
 
     /// Shape and settings.
@@ -254,71 +282,25 @@ impl DeviceDecoder {
     }
 }
 
-impl State {
-    /// Goes through `pass` without a device to find the work memory it needs, sees to it that there is so much,
-    /// and does it.
-    pub(super) fn run<T>(
-        &mut self,
-        config: &ModelConfig,
-        recompute: Recompute,
-        mut pass: impl FnMut(&Pass<'_>, &mut Work<'_>) -> Result<T, DeviceError>,
-    ) -> Result<T, DeviceError> {
-        self.rehearse(config, recompute, |on, work| pass(on, work).map(drop))?;
-        pass(&self.pass(config, recompute), &mut self.work())
+/// Refuses a model that the kernels are not made for.
+pub(super) fn check(config: &ModelConfig) -> Result<(), DeviceError> {
+    if config.head_dim > WIDEST_HEAD {
+        return Err(DeviceError::Unsupported {
+            what: format!(
+                "the model's attention heads have a width of {}, but the kernels are made for at most \
+                 {WIDEST_HEAD}",
+                config.head_dim
+            ),
+        });
     }
-
-    /// The device at work in the memory that a rehearsal has seen to.
-    pub(super) fn work(&self) -> Work<'_> {
-        Work {
-            backend: self.backend.as_ref(),
-            arena: self.work.as_ref().map_or_else(Arena::endless, Arena::new),
-        }
+    if config.vocab_size > LARGEST_VOCABULARY {
+        return Err(DeviceError::Unsupported {
+            what: format!(
+                "the model's vocabulary has {} tokens, but the kernels are made for at most \
+                 {LARGEST_VOCABULARY}",
+                config.vocab_size
+            ),
+        });
     }
-
-    /// Sees to it that there is the work memory that `pass` needs.
-    pub(super) fn rehearse(
-        &mut self,
-        config: &ModelConfig,
-        recompute: Recompute,
-        mut pass: impl FnMut(&Pass<'_>, &mut Work<'_>) -> Result<(), DeviceError>,
-    ) -> Result<(), DeviceError> {
-        let rehearsal = Rehearsal(self.backend.shape());
-        let mut work = Work {
-            backend: &rehearsal,
-            arena: Arena::endless(),
-        };
-        pass(&self.pass(config, recompute), &mut work)?;
-        let needed = work.arena.most();
-        if self
-            .work
-            .as_ref()
-            .is_none_or(|memory| memory.bytes < needed)
-        {
-            // Before there is more, what there is makes room.
-            self.work = None;
-            self.work = Some(Memory::new(&self.backend, needed)?);
-        }
-        Ok(())
-    }
-
-    pub(super) fn pass<'a>(&'a self, config: &'a ModelConfig, recompute: Recompute) -> Pass<'a> {
-        Pass {
-            config,
-            recompute,
-            weights: &self.weights,
-            gradient: self
-                .learning
-                .as_ref()
-                .map_or(0, |learning| learning.gradient.at),
-        }
-    }
-}
-
-/// What a pass works with.
-pub(super) struct Pass<'a> {
-    pub(super) config: &'a ModelConfig,
-    pub(super) recompute: Recompute,
-    pub(super) weights: &'a Weights,
-    /// The flat gradient; 0 where nothing is trained.
-    pub(super) gradient: u64,
+    Ok(())
 }

@@ -23,6 +23,29 @@ fn failed(what: &'static str) -> impl Fn(DriverError) -> DeviceError {
     }
 }
 
+/// What a machine needs beside the program, and where it comes from. Each is looked for under its plain name and
+/// with the numbers of CUDA's versions behind it, where the system's loader looks.
+const LIBRARIES: [(&str, &str); 3] = [
+    ("the NVIDIA driver (`libcuda.so.1`)", INSTALL_DRIVER),
+    ("NVRTC (`libnvrtc.so.13`)", FETCH),
+    ("cuBLAS (`libcublas.so.13`)", FETCH),
+];
+const INSTALL_DRIVER: &str = "install it, or use the CPU";
+const FETCH: &str = "`scripts/cuda.sh --run` fetches it and prints the folder to put into `LD_LIBRARY_PATH`; the CUDA toolkit has it too";
+
+fn check_libraries(present: [bool; 3]) -> Result<(), DeviceError> {
+    match LIBRARIES.iter().zip(present).find(|(_, present)| !present) {
+        None => Ok(()),
+        Some((&(library, remedy), _)) => Err(DeviceError::MissingLibrary { library, remedy }),
+    }
+}
+
+/// Refuses to go on without NVRTC.
+pub(super) fn check_compiler() -> Result<(), DeviceError> {
+    // SAFETY: looks for a file.
+    check_libraries([true, unsafe { compiler_sys::is_culib_present() }, true])
+}
+
 /// A device's primary context, and what is known of it.
 pub(super) struct Gpu {
     device: sys::CUdevice,
@@ -30,8 +53,6 @@ pub(super) struct Gpu {
     pub(super) name: String,
     /// Compute capability: 90 is 9.0.
     capability: i32,
-    /// Whether it has been retained, once.
-    ordinal: usize,
 }
 
 // SAFETY: a context may be used from any thread that makes it current, which every use does.
@@ -53,17 +74,12 @@ impl Gpu {
         // SAFETY: each looks for a file.
         let present = unsafe {
             [
-                (
-                    sys::is_culib_present(),
-                    "the NVIDIA driver (`libcuda.so.1`)",
-                ),
-                (compiler_sys::is_culib_present(), "NVRTC (`libnvrtc.so`)"),
-                (blas::is_culib_present(), "cuBLAS (`libcublas.so`)"),
+                sys::is_culib_present(),
+                compiler_sys::is_culib_present(),
+                blas::is_culib_present(),
             ]
         };
-        if let Some(&(_, library)) = present.iter().find(|(present, _)| !present) {
-            return Err(DeviceError::MissingLibrary { library });
-        }
+        check_libraries(present)?;
         cuda::init().map_err(failed("starting the driver"))?;
         let count = Self::count();
         if ordinal >= count {
@@ -89,7 +105,6 @@ impl Gpu {
             context,
             name: cuda::device::get_name(device).map_err(failed("asking for the device's name"))?,
             capability: 10 * major + minor,
-            ordinal,
         };
         if gpu.capability < OLDEST {
             return Err(DeviceError::Unsupported {
@@ -102,9 +117,10 @@ impl Gpu {
         Ok(Arc::new(gpu))
     }
 
-    /// Which of the driver's devices it is.
-    pub(super) fn ordinal(&self) -> usize {
-        self.ordinal
+    /// Bytes that are free, and all there are.
+    pub(super) fn free_and_total_memory(&self) -> Option<(usize, usize)> {
+        self.make_current().ok()?;
+        cuda::mem_get_info().ok()
     }
 
     fn make_current(&self) -> Result<(), DeviceError> {
@@ -271,11 +287,7 @@ impl Backend for Driver {
                 return failed("allocating")(error);
             }
             let (free, total) = cuda::mem_get_info().unwrap_or((0, 0));
-            DeviceError::OutOfMemory {
-                needed: (bytes >> 20) + 1,
-                free: free >> 20,
-                total: total >> 20,
-            }
+            DeviceError::out_of_memory(bytes, free, total)
         })
     }
 
@@ -288,8 +300,7 @@ impl Backend for Driver {
     }
 
     fn free(&self) -> Option<usize> {
-        self.gpu.make_current().ok()?;
-        cuda::mem_get_info().ok().map(|(free, _)| free)
+        self.gpu.free_and_total_memory().map(|(free, _)| free)
     }
 
     fn upload(&self, to: u64, bytes: &[u8]) -> Result<(), DeviceError> {
@@ -469,6 +480,27 @@ impl Drop for Graph {
         if self.1.make_current().is_ok() {
             // SAFETY: made in `capture`, destroyed once.
             unsafe { cuda::graph::exec_destroy(self.0) }.ok();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_missing_is_named_with_where_to_get_it() {
+        assert_eq!(check_libraries([true; 3]), Ok(()));
+        let text = |present| check_libraries(present).unwrap_err().to_string();
+        let driver = text([false, false, true]);
+        assert!(driver.contains("libcuda.so.1") && !driver.contains("scripts/cuda.sh"));
+        for (present, file) in [
+            ([true, false, false], "libnvrtc.so.13"),
+            ([true, true, false], "libcublas.so.13"),
+        ] {
+            let text = text(present);
+            assert!(text.contains(file), "{text}");
+            assert!(text.contains("scripts/cuda.sh --run") && text.contains("LD_LIBRARY_PATH"));
         }
     }
 }

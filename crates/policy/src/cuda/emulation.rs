@@ -8,6 +8,7 @@ use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::collections::HashMap;
 use std::ffi::c_void;
 use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Where memory begins: on multiples of this, as on a device.
@@ -32,8 +33,83 @@ type Multiply = unsafe extern "C" fn(
     i32,
 );
 
-/// Kernels for the CPU, of one shape.
+/// An emulated device's memory: the host's, with a bound where there is one.
+pub(super) struct EmulatedMemory {
+    /// Bytes there are.
+    total: Option<usize>,
+    used: AtomicUsize,
+}
+
+impl EmulatedMemory {
+    pub(super) fn new(total: Option<usize>) -> Arc<Self> {
+        Arc::new(Self {
+            total,
+            used: AtomicUsize::new(0),
+        })
+    }
+
+    /// One memory of this size for the whole process, as a GPU has one.
+    pub(super) fn shared(total: usize) -> Arc<Self> {
+        static SHARED: Mutex<Vec<Arc<EmulatedMemory>>> = Mutex::new(Vec::new());
+        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = shared.iter().find(|memory| memory.total == Some(total));
+        let memory = found.map_or_else(|| Self::new(Some(total)), Arc::clone);
+        if found.is_none() {
+            shared.push(Arc::clone(&memory));
+        }
+        memory
+    }
+
+    /// Bytes that could be allocated, and all there are; `None` without a bound.
+    pub(super) fn free_and_total(&self) -> Option<(usize, usize)> {
+        let total = self.total?;
+        Some((total - self.used.load(Ordering::Relaxed).min(total), total))
+    }
+
+    fn take(&self, bytes: usize) -> Result<(), DeviceError> {
+        let total = self.total.unwrap_or(usize::MAX);
+        let add = |used: usize| used.checked_add(bytes).filter(|&used| used <= total);
+        let taken = self
+            .used
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, add);
+        taken
+            .map(drop)
+            .map_err(|used| DeviceError::out_of_memory(bytes, total - used, total))
+    }
+}
+
+/// Kernels for the CPU, of one shape, on an emulated device.
 pub(super) struct Emulation {
+    code: Arc<Code>,
+    memory: Arc<EmulatedMemory>,
+}
+
+impl Emulation {
+    /// The kernels of this shape, compiled once a process.
+    pub(super) fn of(
+        shape: Shape,
+        memory: &Arc<EmulatedMemory>,
+    ) -> Result<Arc<dyn Backend>, DeviceError> {
+        static COMPILED: Mutex<Vec<Arc<Code>>> = Mutex::new(Vec::new());
+        let mut compiled = COMPILED.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = compiled.iter().find(|found| found.shape == shape).cloned();
+        let code = match found {
+            Some(found) => found,
+            None => {
+                let made = Arc::new(Code::compile(shape)?);
+                compiled.push(Arc::clone(&made));
+                made
+            }
+        };
+        Ok(Arc::new(Self {
+            code,
+            memory: Arc::clone(memory),
+        }))
+    }
+}
+
+/// Compiled kernels of one shape.
+struct Code {
     shape: Shape,
     kernels: HashMap<&'static str, Kernel>,
     multiply: Multiply,
@@ -41,19 +117,7 @@ pub(super) struct Emulation {
     _library: Library,
 }
 
-impl Emulation {
-    /// The kernels of this shape, compiled once a process.
-    pub(super) fn of(shape: Shape) -> Result<Arc<dyn Backend>, DeviceError> {
-        static COMPILED: Mutex<Vec<Arc<Emulation>>> = Mutex::new(Vec::new());
-        let mut compiled = COMPILED.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(found) = compiled.iter().find(|found| found.shape == shape) {
-            return Ok(Arc::clone(found) as Arc<dyn Backend>);
-        }
-        let made = Arc::new(Self::compile(shape)?);
-        compiled.push(Arc::clone(&made));
-        Ok(made)
-    }
-
+impl Code {
     fn compile(shape: Shape) -> Result<Self, DeviceError> {
         let failed = |reason: String| DeviceError::Failed {
             what: "compiling kernels for the CPU",
@@ -80,6 +144,7 @@ impl Emulation {
             .output()
             .map_err(|_| DeviceError::MissingLibrary {
                 library: "a C++ compiler (`c++`, or what `CXX` names)",
+                remedy: "install one",
             })?;
         if !output.status.success() {
             return Err(DeviceError::Compile {
@@ -116,10 +181,11 @@ fn layout(bytes: usize) -> Layout {
 
 impl Backend for Emulation {
     fn shape(&self) -> Shape {
-        self.shape
+        self.code.shape
     }
 
     fn allocate(&self, bytes: usize) -> Result<u64, DeviceError> {
+        self.memory.take(bytes)?;
         // SAFETY: `bytes` is at least 1; the range is the fresh allocation.
         unsafe {
             let at = alloc(layout(bytes));
@@ -134,10 +200,11 @@ impl Backend for Emulation {
     fn release(&self, at: u64, bytes: usize) {
         // SAFETY: `allocate` gave it with this layout.
         unsafe { dealloc(at as *mut u8, layout(bytes)) }
+        self.memory.used.fetch_sub(bytes, Ordering::Relaxed);
     }
 
     fn free(&self) -> Option<usize> {
-        None
+        self.memory.free_and_total().map(|(free, _)| free)
     }
 
     fn upload(&self, to: u64, bytes: &[u8]) -> Result<(), DeviceError> {
@@ -177,9 +244,9 @@ impl Backend for Emulation {
             .map(|slot| std::ptr::from_mut(slot).cast())
             .collect();
         let grid = [grid[0] as u32, grid[1] as u32, 1];
-        let shared = self.shape.shared(kernel);
+        let shared = self.code.shape.shared(kernel);
         // SAFETY: the arguments are of the kernel's types, by the caller's promise.
-        unsafe { self.kernels[kernel](grid.as_ptr(), threads, shared, places.as_mut_ptr()) }
+        unsafe { self.code.kernels[kernel](grid.as_ptr(), threads, shared, places.as_mut_ptr()) }
         Ok(())
     }
 
@@ -187,7 +254,7 @@ impl Backend for Emulation {
         let Product { a, b, .. } = product;
         // SAFETY: the matrices lie in allocations, by the caller's promise.
         unsafe {
-            (self.multiply)(
+            (self.code.multiply)(
                 product.m as i32,
                 product.n as i32,
                 product.k as i32,

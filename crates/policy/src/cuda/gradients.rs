@@ -2,8 +2,8 @@
 
 use super::backend::Argument::{self, At, Float, Int};
 use super::blocks::{Seeing, Tape};
-use super::device::Pass;
 use super::memory::Work;
+use super::state::Pass;
 use super::weights::{Block, Linear};
 use crate::device::DeviceError;
 
@@ -70,7 +70,12 @@ impl Pass<'_> {
     }
 
     /// Floats as numbers; where numbers are floats, themselves.
-    fn rounded(&self, work: &mut Work<'_>, x: u64, count: usize) -> Result<u64, DeviceError> {
+    pub(super) fn rounded(
+        &self,
+        work: &mut Work<'_>,
+        x: u64,
+        count: usize,
+    ) -> Result<u64, DeviceError> {
         if work.shape().number() == size_of::<f32>() {
             return Ok(x);
         }

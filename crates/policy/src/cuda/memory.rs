@@ -120,12 +120,8 @@ impl Work<'_> {
         let arena = &mut self.arena;
         let bytes = bytes.next_multiple_of(ALIGNMENT);
         if bytes > arena.size - arena.taken {
-            let mebibytes = |bytes: usize| bytes >> 20;
-            return Err(DeviceError::OutOfMemory {
-                needed: mebibytes(bytes) + 1,
-                free: mebibytes(arena.size - arena.taken),
-                total: mebibytes(arena.size),
-            });
+            let free = arena.size - arena.taken;
+            return Err(DeviceError::out_of_memory(bytes, free, arena.size));
         }
         let at = arena.first + arena.taken as u64;
         arena.taken += bytes;

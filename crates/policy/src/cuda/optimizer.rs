@@ -3,8 +3,9 @@
 
 use super::backend::Argument::{At, Float, Long};
 use super::backend::SUM_SQUARES;
-use super::device::{DeviceDecoder, Learning, State};
+use super::device::DeviceDecoder;
 use super::memory::{Memory, bytes_of, bytes_of_mut};
+use super::state::{Learning, State};
 use crate::adamw::{AdamW, AdamWSettings};
 use crate::device::DeviceError;
 use crate::parameters::Parameters;

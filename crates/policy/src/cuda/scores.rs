@@ -2,8 +2,8 @@
 //! rows, so that a tokens x vocabulary matrix never exists.
 
 use super::backend::Argument::{At, Float, Int};
-use super::device::Pass;
 use super::memory::{Work, bytes_of_mut};
+use super::state::Pass;
 use crate::decoder::TokenScores;
 use crate::device::DeviceError;
 

@@ -1,18 +1,21 @@
-//! The device's decoder, its kernels emulated, against the CPU's.
+//! The device's decoder against the CPU's: on a GPU where there is one, else on its kernels' emulation.
 #![allow(
     clippy::unwrap_used,
     reason = "a test may stop at what it did not expect"
 )]
 
-use super::{DecodeInput, Device, DeviceDecoder, DeviceError, DevicePages, TokenRequest};
+use super::{
+    DecodeInput, Device, DeviceDecoder, DeviceError, DevicePages, Footprint, TokenRequest,
+};
 use crate::adamw::{AdamW, AdamWSettings, global_norm};
 use crate::config::{Family, ModelConfig};
 use crate::decoder::{
     BranchCache, Compute, DecodeRow, Decoder, DecoderOptions, Recompute, ScoreGradients,
     TreeBranch, TreeGroup, TrunkCache, tiny_config,
 };
+use crate::device::DecodingCalls;
 use crate::kernels::softmax::log_sum_exp;
-use crate::parameters::Parameters;
+use crate::parameters::{Layout, Parameters};
 use seele_random::Key;
 
 fn config() -> ModelConfig {
@@ -56,13 +59,21 @@ fn options(compute: Compute, recompute: Recompute) -> DecoderOptions {
     DecoderOptions { compute, recompute }
 }
 
-/// A decoder on the emulation; none where it cannot be compiled for want of a compiler.
-fn emulated(
+/// A GPU that is there is used, or tests fail.
+fn device() -> Device {
+    match Device::count() {
+        0 => Device::emulated(),
+        _ => Device::open(0).unwrap(),
+    }
+}
+
+/// A decoder on the device; none where the emulation cannot be compiled for want of a compiler.
+fn on_device(
     config: &ModelConfig,
     parameters: &Parameters,
     options: DecoderOptions,
 ) -> Option<DeviceDecoder> {
-    match DeviceDecoder::new(&Device::emulated(), config, parameters, options, true) {
+    match DeviceDecoder::new(&device(), config, parameters, options, true) {
         Ok(decoder) => Some(decoder),
         Err(error @ DeviceError::MissingLibrary { .. }) => {
             eprintln!("skipped: {error}");
@@ -139,7 +150,7 @@ fn scores_and_gradients_on_trees_are_those_of_the_cpu() {
                 }
                 let parameters = parameters(&config);
                 let options = options(compute, recompute);
-                let Some(device) = emulated(&config, &parameters, options) else {
+                let Some(device) = on_device(&config, &parameters, options) else {
                     return;
                 };
                 compare_training(&device, &parameters);
@@ -215,7 +226,7 @@ fn compare_training(device: &DeviceDecoder, parameters: &Parameters) {
 fn a_loss_that_refuses_leaves_the_gradient_alone() {
     let config = tiny_config();
     let options = options(Compute::F32, Recompute::None);
-    let Some(device) = emulated(&config, &parameters(&config), options) else {
+    let Some(device) = on_device(&config, &parameters(&config), options) else {
         return;
     };
     let trunk = tokens(12, 3);
@@ -237,7 +248,7 @@ fn decoding_over_pages_is_that_of_the_cpu() {
         for compute in [Compute::F32, Compute::Bf16] {
             let parameters = parameters(&config);
             let options = options(compute, Recompute::None);
-            let Some(device) = emulated(&config, &parameters, options) else {
+            let Some(device) = on_device(&config, &parameters, options) else {
                 return;
             };
             compare_decoding(&device, &references(&device, &parameters));
@@ -381,7 +392,7 @@ fn an_update_is_that_of_the_cpu_and_reaches_the_products() {
     let config = tiny_config();
     let mut theirs = parameters(&config);
     let options = options(Compute::Bf16, Recompute::None);
-    let Some(device) = emulated(&config, &theirs, options) else {
+    let Some(device) = on_device(&config, &theirs, options) else {
         return;
     };
     let trunk = tokens(20, 5);
@@ -430,7 +441,7 @@ fn an_update_is_that_of_the_cpu_and_reaches_the_products() {
         1e-6,
     );
     // What products read has moved with the masters.
-    let Some(fresh) = emulated(&config, &ours, options) else {
+    let Some(fresh) = on_device(&config, &ours, options) else {
         return;
     };
     let scores = device.evaluate(&group, 1.0).unwrap();
@@ -439,6 +450,128 @@ fn an_update_is_that_of_the_cpu_and_reaches_the_products() {
     let mut again = AdamW::new(theirs.values.len());
     fresh.read_moments(&mut again).unwrap();
     assert_eq!(again.second_moment, moments.second_moment);
+}
+
+/// A model of the size of those that people train: SmolLM2-135M, and Qwen2.5-1.5B.
+fn real_configurations() -> [ModelConfig; 2] {
+    let smollm2 = ModelConfig {
+        family: Family::Llama,
+        vocab_size: 49_152,
+        hidden_size: 576,
+        intermediate_size: 1536,
+        layers: 30,
+        heads: 9,
+        kv_heads: 3,
+        head_dim: 64,
+        max_position_embeddings: 8192,
+        tied: true,
+        qkv_bias: false,
+        qk_norm: false,
+        ..tiny_config()
+    };
+    let qwen = ModelConfig {
+        family: Family::Qwen2,
+        vocab_size: 151_936,
+        hidden_size: 1536,
+        intermediate_size: 8960,
+        layers: 28,
+        heads: 12,
+        kv_heads: 2,
+        head_dim: 128,
+        max_position_embeddings: 32_768,
+        qkv_bias: true,
+        ..smollm2.clone()
+    };
+    [smollm2, qwen]
+}
+
+/// The figures of docs/gpu.md.
+#[test]
+fn a_token_takes_few_calls() {
+    let expected = [(30 * 9 + 2, 8), (28 * 9 + 2, 8)];
+    for (config, (recorded, made)) in real_configurations().into_iter().zip(expected) {
+        let bfloat16 = options(Compute::Bf16, Recompute::Block);
+        let footprint = Footprint::of(&config, bfloat16, false).unwrap();
+        for branches in [1, 32, 256] {
+            let calls = footprint.decoding_calls(branches).unwrap();
+            assert_eq!(calls, DecodingCalls { recorded, made }, "{branches}");
+        }
+        let layout = Layout::of(&config);
+        // Masters, rounded copies and the tables of the rotary embedding.
+        let tables = config.max_position_embeddings * config.head_dim * 4;
+        let held = footprint.decoder_bytes() - tables;
+        assert!(
+            (6 * layout.len() / 1000 * 999..=6 * layout.len() + (1 << 20)).contains(&held),
+            "{held}"
+        );
+    }
+}
+
+/// What is told of memory is what a device of that size has room for, and no less has.
+#[test]
+fn a_footprint_is_what_a_device_needs() {
+    let config = config();
+    let parameters = parameters(&config);
+    let options = options(Compute::Bf16, Recompute::None);
+    let footprint = Footprint::of(&config, options, true).unwrap();
+    let trunk = tokens(60, 3);
+    let group = [TreeGroup {
+        trunk: &trunk,
+        prompt_tokens: 4,
+        branches: Vec::new(),
+    }];
+    let training = footprint.training_bytes(&group).unwrap();
+    assert_eq!(training, footprint.training_bytes(&group).unwrap());
+    let total = footprint.decoder_bytes() + training;
+    for (bytes, fits) in [(total, true), (total - 1, false)] {
+        let device = Device::emulated_of(bytes);
+        let made = DeviceDecoder::new(&device, &config, &parameters, options, true);
+        let decoder = match made {
+            Err(error @ DeviceError::MissingLibrary { .. }) => {
+                eprintln!("skipped: {error}");
+                return;
+            }
+            made => made.unwrap(),
+        };
+        let reserved = decoder.reserve(&group);
+        assert_eq!(reserved.is_ok(), fits, "{reserved:?}");
+    }
+    let sampling = footprint.sampling_bytes(60, 20).unwrap();
+    assert!(sampling > 0 && sampling < training, "{sampling}");
+}
+
+/// As much memory as weights and 20 pages take, and little more: a prefill goes through in parts, and what was
+/// held by sequences that are gone makes room for other work.
+#[test]
+fn passes_go_through_in_parts_where_the_device_is_short() {
+    let config = config();
+    let parameters = parameters(&config);
+    let options = options(Compute::F32, Recompute::None);
+    let prompt = tokens(90, 4);
+    let footprint = Footprint::of(&config, options, false).unwrap();
+    let room = footprint.sampling_bytes(90, 1).unwrap() / 2 + 3 * footprint.page_bytes();
+    let small = Device::emulated_of(footprint.decoder_bytes() + room);
+    let prefilled = |device: &Device| {
+        let decoder = DeviceDecoder::new(device, &config, &parameters, options, false)?;
+        let (mut pages, mut hidden) = (DevicePages::default(), Vec::new());
+        decoder.prefill(&mut pages, 0, &prompt, &mut hidden)?;
+        Ok::<_, DeviceError>((hidden, decoder.take_shortages()))
+    };
+    match prefilled(&Device::emulated()) {
+        Err(error @ DeviceError::MissingLibrary { .. }) => eprintln!("skipped: {error}"),
+        Err(error) => panic!("{error}"),
+        Ok((expected, none)) => {
+            assert!(!none.is_any());
+            let (hidden, shortages) = prefilled(&small).unwrap();
+            assert_eq!(hidden, expected);
+            assert!(shortages.parts > 0, "{shortages:?}");
+            let none = Device::emulated_of(footprint.decoder_bytes());
+            assert!(matches!(
+                prefilled(&none),
+                Err(DeviceError::OutOfMemory { .. })
+            ));
+        }
+    }
 }
 
 #[test]

@@ -2,8 +2,10 @@
 
 use super::backend::Argument::{At, Int};
 use super::blocks::{Seeing, Tape};
-use super::device::{DeviceDecoder, Pass};
+use super::decoding::DecodingStates;
+use super::device::DeviceDecoder;
 use super::memory::Work;
+use super::state::{Pass, State};
 use crate::decoder::tree::{Rows, TreeGroup};
 use crate::decoder::{ScoreGradients, TokenScores};
 use crate::device::DeviceError;
@@ -34,7 +36,7 @@ impl DeviceDecoder {
         let mut state = self.lock();
         state.run(&self.config, self.options.recompute, |pass, work| {
             let hidden = work.floats(rows.tokens.len() * self.config.hidden_size)?;
-            let tape = pass.tape(work, rows.tokens.len(), hidden)?;
+            let tape = pass.tape_in_place(work, rows.tokens.len(), hidden)?;
             let tapes = vec![tape; self.config.layers];
             let forward = pass.forward_all(work, &rows, tapes, hidden)?;
             let targets = (rows.targets.as_slice(), rows.slots);
@@ -48,13 +50,24 @@ impl DeviceDecoder {
     /// [`DeviceError::OutOfMemory`] if there is not: train on fewer groups at a time.
     pub fn reserve(&self, groups: &[TreeGroup<'_>]) -> Result<(), DeviceError> {
         let rows = Rows::of(groups);
-        let mut state = self.lock();
-        state.rehearse(&self.config, self.options.recompute, |pass, work| {
-            let forward = pass.forward_kept(work, &rows)?;
-            let targets = (rows.targets.as_slice(), rows.slots);
-            pass.score(work, forward.normed, targets, 1.0)?;
-            pass.backward_all(work, &rows, &forward, &ScoreGradients::default(), 1.0)
-        })
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        let reserve = |state: &mut State| {
+            state.rehearse(&self.config, self.options.recompute, |pass, work| {
+                let forward = pass.forward_kept(work, &rows)?;
+                let targets = (rows.targets.as_slice(), rows.slots);
+                pass.score(work, forward.normed, targets, 1.0)?;
+                pass.backward_all(work, &rows, &forward, &ScoreGradients::default(), 1.0)
+            })
+        };
+        match reserve(state) {
+            Err(DeviceError::OutOfMemory { .. }) => {
+                // Decoding takes its passes down anew when it is their turn.
+                state.decoding = DecodingStates::default();
+                reserve(state)
+            }
+            reserved => reserved,
+        }
     }
 
     /// Forward, `loss` (given the scores, returns their gradients), backward: adds the gradient of the loss by

@@ -6,7 +6,7 @@ use super::memory::{Memory, Work};
 use crate::config::ModelConfig;
 use crate::device::DeviceError;
 use crate::kernels::matmul::Compute;
-use crate::parameters::{Layout, Parameters};
+use crate::parameters::Layout;
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
@@ -158,13 +158,13 @@ pub(super) struct Weights {
 }
 
 impl Weights {
+    /// Room for them; [`update`](Self::update) fills it.
     pub(super) fn new(
         backend: &Arc<dyn Backend>,
         config: &ModelConfig,
-        parameters: &Parameters,
+        layout: &Layout,
     ) -> Result<Self, DeviceError> {
-        let layout = parameters.layout();
-        let masters = Memory::of(backend, &parameters.values)?;
+        let masters = Memory::new(backend, layout.len() * size_of::<f32>())?;
         let rounds = backend.shape().compute == Compute::Bf16;
         let mut copied = Vec::new();
         let mut linears = Linears {
@@ -233,7 +233,7 @@ impl Weights {
             });
         }
         let (sines, cosines) = turns(config);
-        let mut weights = Self {
+        Ok(Self {
             masters,
             _copies: copies,
             tensors: copied,
@@ -244,9 +244,7 @@ impl Weights {
             head,
             cosines: Memory::of(backend, &cosines)?,
             sines: Memory::of(backend, &sines)?,
-        };
-        weights.round(backend.as_ref())?;
-        Ok(weights)
+        })
     }
 
     /// Takes over new values.

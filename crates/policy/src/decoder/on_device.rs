@@ -1,7 +1,7 @@
 //! A decoder on a device, behind the interface of the CPU's.
 //!
-//! A device reports errors late, so they wait here: after one, every pass gives zeros until
-//! [`Decoder::check`] has told it.
+//! A device reports errors late, so they wait here until [`Decoder::check`] tells the first; a pass that fails
+//! gives zeros. One that the device has no room for leaves caches as they were, so that it can be tried again.
 
 use super::cache::{BranchCache, TrunkCache};
 use super::decoding::DecodeRow;
@@ -12,7 +12,7 @@ use super::{Decoder, Place};
 use crate::adamw::AdamWSettings;
 use crate::config::ModelConfig;
 use crate::cuda::{DecodeInput, Device, DeviceDecoder, DrawnToken, TokenRequest};
-use crate::device::DeviceError;
+use crate::device::{DeviceError, Shortages};
 use crate::kernels::softmax::extremes as extremes_of;
 use crate::parameters::Parameters;
 use std::sync::{Mutex, PoisonError};
@@ -67,13 +67,25 @@ impl Decoder {
         }
     }
 
-    /// Sees to it that [`Decoder::train`] will have the work memory for these groups.
+    /// Sees to it that [`Decoder::train`] will have the work memory for these groups. Whether it has; if not,
+    /// train on fewer groups at a time.
     ///
     /// # Errors
-    /// [`DeviceError::OutOfMemory`] if the device does not have it: train on fewer groups at a time.
-    pub fn reserve(&self, groups: &[TreeGroup<'_>]) -> Result<(), DeviceError> {
-        self.on_device()
-            .map_or(Ok(()), |device| device.reserve(groups))
+    /// [`DeviceError`]; [`DeviceError::OutOfMemory`] where there is no room for a single group.
+    pub fn has_room(&self, groups: &[TreeGroup<'_>]) -> Result<bool, DeviceError> {
+        let Some(device) = self.on_device() else {
+            return Ok(true);
+        };
+        match device.reserve(groups) {
+            Err(DeviceError::OutOfMemory { .. }) if groups.len() > 1 => {
+                device.note(Shortages {
+                    microbatches: 1,
+                    ..Shortages::default()
+                });
+                Ok(false)
+            }
+            reserved => reserved.map(|()| true),
+        }
     }
 
     /// Clips the gathered gradient on the device, takes an optimizer step there, the `steps`-th, and clears the
@@ -152,11 +164,13 @@ impl OnDevice {
     pub(super) fn extend_trunk(&self, trunk: &mut TrunkCache, tokens: &[u32]) {
         let (before, width) = (trunk.len, self.decoder.config().hidden_size);
         let pages = &mut trunk.pages.on_device;
-        self.is_done(
-            self.decoder
-                .prefill(pages, before, tokens, &mut trunk.hidden),
-        );
-        trunk.len += tokens.len();
+        let outcome = self
+            .decoder
+            .prefill(pages, before, tokens, &mut trunk.hidden);
+        if !is_out_of_memory(&outcome) {
+            trunk.len += tokens.len();
+        }
+        self.is_done(outcome);
         trunk.hidden.resize(trunk.len * width, 0.0);
     }
 
@@ -174,9 +188,12 @@ impl OnDevice {
                 }
             })
             .collect();
-        self.is_done(self.decoder.decode(&mut inputs, hidden));
+        let outcome = self.decoder.decode(&mut inputs, hidden);
         drop(inputs);
-        rows.iter_mut().for_each(|row| row.branch.len += 1);
+        if !is_out_of_memory(&outcome) {
+            rows.iter_mut().for_each(|row| row.branch.len += 1);
+        }
+        self.is_done(outcome);
         hidden.resize(rows.len() * self.decoder.config().hidden_size, 0.0);
     }
 
@@ -210,6 +227,10 @@ impl OnDevice {
         match self.decoder.evaluate(groups, temperature) {
             Ok(scores) => scores,
             Err(DeviceError::OutOfMemory { .. }) if groups.len() > 1 => {
+                self.decoder.note(Shortages {
+                    parts: 1,
+                    ..Shortages::default()
+                });
                 let (first, second) = groups.split_at(groups.len() / 2);
                 let mut scores = self.evaluate(first, temperature);
                 let second = self.evaluate(second, temperature);
@@ -253,6 +274,10 @@ impl OnDevice {
     pub(super) fn run_products(&self, rows: usize) {
         self.is_done(self.decoder.run_products(rows));
     }
+}
+
+fn is_out_of_memory(outcome: &Result<(), DeviceError>) -> bool {
+    matches!(outcome, Err(DeviceError::OutOfMemory { .. }))
 }
 
 /// Why a training pass ended early.

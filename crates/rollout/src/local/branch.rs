@@ -62,6 +62,12 @@ impl Branch {
         }
     }
 
+    /// No other branch of the engine has it.
+    #[cfg(feature = "cuda")]
+    pub(super) fn arrival(&self) -> u64 {
+        self.arrival
+    }
+
     /// Larger goes first: most tokens expected, of equals the one that came first.
     pub(super) fn urgency(&self) -> (usize, Reverse<u64>) {
         (self.expected_tokens, Reverse(self.arrival))

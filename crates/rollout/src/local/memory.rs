@@ -5,11 +5,24 @@ use super::{LOGIT_ROWS, LocalEngine, TrunkId};
 use crate::RolloutError;
 use seele_policy::config::ModelConfig;
 use seele_policy::decoder::cache::{PAGE_TOKENS, page_bytes};
-use seele_policy::decoder::{Compute, TrunkCache};
+use seele_policy::decoder::{Compute, Decoder, TrunkCache};
 use std::collections::BTreeMap;
 
 fn pages(tokens: usize) -> usize {
     tokens.div_ceil(PAGE_TOKENS)
+}
+
+/// Pages that an engine may hold where it was told no bound: on a device half of what is free there.
+#[cfg(feature = "cuda")]
+pub(super) fn most_pages(decoder: &Decoder) -> usize {
+    let on_device = decoder.on_device().and_then(|device| device.cache_memory());
+    on_device.map_or(usize::MAX, |bytes| bytes / decoder.page_bytes().max(1))
+}
+
+/// As many as branches need.
+#[cfg(not(feature = "cuda"))]
+pub(super) fn most_pages(_: &Decoder) -> usize {
+    usize::MAX
 }
 
 /// What an engine has to hold at a time, at most.
@@ -29,10 +42,15 @@ impl EngineLoad {
     /// Bytes of the pages of keys and values, before any bound by
     /// [`LocalEngine::with_cache_memory`].
     pub fn cache_bytes(&self, config: &ModelConfig, compute: Compute) -> usize {
+        self.pages() * page_bytes(config, compute)
+    }
+
+    /// Pages of keys and values, before any bound.
+    pub fn pages(&self) -> usize {
         let trunks = self.trunks * pages(self.trunk_tokens);
         // The last token is never an input.
         let branches = self.branches * pages(self.new_tokens.saturating_sub(1)).max(1);
-        (trunks + branches) * page_bytes(config, compute)
+        trunks + branches
     }
 
     /// Bytes of the hidden states that trunks keep, and of the logits that exist at a time.
@@ -146,7 +164,7 @@ impl LocalEngine<'_> {
     }
 
     pub(super) fn has_room(&self, plan: &PagePlan, more: usize) -> bool {
-        plan.pages.saturating_add(more) <= self.most_pages
+        plan.pages.saturating_add(more) <= self.page_bound()
     }
 
     /// The trunk with most pages of those that no admitted branch reads, besides `wanted`.
@@ -165,6 +183,14 @@ impl LocalEngine<'_> {
         })
     }
 
+    /// Pages that may be held: as many as the engine was given, or the device turned out to have room for.
+    fn page_bound(&self) -> usize {
+        #[cfg(feature = "cuda")]
+        return self.most_pages.min(self.pages_with_room);
+        #[cfg(not(feature = "cuda"))]
+        self.most_pages
+    }
+
     /// Pages held now.
     pub(super) fn pages_in_use(&self) -> usize {
         let trunks = self.trunks.iter().flatten();
@@ -179,26 +205,35 @@ impl LocalEngine<'_> {
     }
 
     /// Sees to it that the pages which the next tokens need are there: branches can get longer than
-    /// expected. The most urgent branch never gives way, so that it comes to its end.
+    /// expected.
     pub(super) fn make_room(&mut self) {
         loop {
             let needed = self.active.iter().filter(|b| b.needs_page()).count();
-            if self.pages_in_use().saturating_add(needed) <= self.most_pages {
+            if self.pages_in_use().saturating_add(needed) <= self.page_bound() {
                 return;
             }
-            let plan = self.page_plan();
-            if let Some((&idle, _)) = plan.idle.iter().max_by_key(|&(_, &len)| len) {
-                self.empty_trunk(idle);
-                continue;
-            }
-            let least = (0..self.active.len()).min_by_key(|&index| self.active[index].urgency());
-            let Some(least) = least.filter(|_| self.active.len() > 1) else {
+            if !self.give_pages_back() {
                 return;
-            };
-            let mut branch = self.active.remove(least);
-            let repeated = branch.give_way();
-            self.statistics.repeated_tokens += repeated as u64;
-            self.waiting.put_back(branch);
+            }
         }
+    }
+
+    /// Gives the pages of a trunk back that no running branch reads, or those of the least urgent branch, which
+    /// waits again; whether there was one. The most urgent branch never gives way, so that it comes to its end.
+    pub(super) fn give_pages_back(&mut self) -> bool {
+        let plan = self.page_plan();
+        if let Some((&idle, _)) = plan.idle.iter().max_by_key(|&(_, &len)| len) {
+            self.empty_trunk(idle);
+            return true;
+        }
+        let least = (0..self.active.len()).min_by_key(|&index| self.active[index].urgency());
+        let Some(least) = least.filter(|_| self.active.len() > 1) else {
+            return false;
+        };
+        let mut branch = self.active.remove(least);
+        let repeated = branch.give_way();
+        self.statistics.repeated_tokens += repeated as u64;
+        self.waiting.put_back(branch);
+        true
     }
 }

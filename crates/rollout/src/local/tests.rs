@@ -1,4 +1,6 @@
 mod pool;
+#[cfg(feature = "cuda")]
+mod short_of_memory;
 
 use super::*;
 use crate::engine::Finish;

@@ -1,5 +1,8 @@
 //! How much memory a plan takes, before anything is read.
 
+use super::device_memory::DeviceMemory;
+#[cfg(feature = "cuda")]
+use super::device_memory::Extent;
 use super::materials::Materials;
 use super::plan::Recipe;
 use super::problems::EncodedData;
@@ -45,6 +48,8 @@ pub struct Memory {
     pub activations: u64,
     /// The rollouts of a step and what is computed for each of their tokens.
     pub rollouts: u64,
+    /// Memory of the device that the model is on; all of the above is the host's. `None` on the CPU.
+    pub device: Option<DeviceMemory>,
 }
 
 impl Memory {
@@ -103,19 +108,37 @@ impl Recipe {
         let tokens = rollouts * self.rollout.max_new_tokens as u64;
         let copies = self.save.beside_training
             && (self.save.every_steps.is_some() || self.save.keep_best.is_some());
+        #[cfg(feature = "cuda")]
+        let device = self.device_memory(
+            config,
+            &Extent {
+                rows,
+                trunk: longest.trunk,
+                rollout: self.rollout.max_new_tokens,
+                loads: &loads,
+            },
+        );
+        #[cfg(not(feature = "cuda"))]
+        let device = None;
+        let on_host = |bytes: usize| if device.is_none() { bytes as u64 } else { 0 };
         Memory {
+            device,
             process: process_bytes(self.threads),
             weights: parameters * F32,
-            gradients: parameters * F32,
+            gradients: if device.is_none() {
+                parameters * F32
+            } else {
+                0
+            },
             moments: 2 * parameters * F32,
-            packed: decoder_bytes(config, compute, true) as u64,
+            packed: on_host(decoder_bytes(config, compute, true)),
             reference: match self.objective.needs_reference() {
-                true => decoder_bytes(config, compute, false) as u64,
+                true => on_host(decoder_bytes(config, compute, false)),
                 false => 0,
             },
             snapshot: if copies { 3 * parameters * F32 } else { 0 },
-            key_value_cache: cache as u64,
-            activations: (states + pass_bytes(config, compute, recompute, rows)) as u64,
+            key_value_cache: on_host(cache),
+            activations: states as u64 + on_host(pass_bytes(config, compute, recompute, rows)),
             rollouts: tokens * ROLLOUT_TOKEN,
         }
     }
@@ -203,6 +226,7 @@ mod tests {
             key_value_cache: 10,
             activations: 7,
             rollouts: 5,
+            device: None,
         };
         assert_eq!(memory.additional(), 32);
         assert_eq!(memory.total(), 132);

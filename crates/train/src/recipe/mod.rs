@@ -47,6 +47,7 @@ mod budget;
 mod cache_memory;
 mod check;
 mod defaults;
+mod device_memory;
 mod differences;
 mod error;
 mod golds;
@@ -70,6 +71,7 @@ mod written;
 
 pub use budget::{Budget, Disk};
 pub use cache_memory::CacheMemory;
+pub use device_memory::DeviceMemory;
 pub use differences::Difference;
 pub use error::{RecipeError, nearest};
 pub use golds::{UnusableRow, UnusableRows};

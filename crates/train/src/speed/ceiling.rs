@@ -1,6 +1,7 @@
 //! What the machine can do: products with a model's weights by themselves, and reading memory.
 
 use super::Need;
+use super::peak::{Peak, PeakSource};
 use rayon::prelude::*;
 use seele_policy::decoder::Decoder;
 use serde::Serialize;
@@ -59,6 +60,16 @@ impl Ceilings {
         Self {
             products,
             read_gb_per_second,
+        }
+    }
+
+    /// The best of the products, and the memory's rate.
+    pub(super) fn peak(&self) -> Peak {
+        let gflops = self.products.iter().map(|ceiling| ceiling.gflops);
+        Peak {
+            tflops: gflops.fold(0.0, f64::max) / 1e3,
+            gb_per_second: self.read_gb_per_second,
+            source: PeakSource::Measured,
         }
     }
 

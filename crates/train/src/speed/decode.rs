@@ -1,6 +1,9 @@
 //! Decoding by the rollout engine.
 
-use super::{Measuring, Need, Part, Report, SpeedError, Times, Work, on_threads, report, tokens};
+use super::{
+    Measuring, Need, Part, Report, SpeedError, Times, Work, calls_per_token, on_threads, report,
+    tokens,
+};
 use crate::error::TrainError;
 use seele_policy::decoder::{Decoder, DecoderOptions};
 use seele_policy::model::Model;
@@ -56,7 +59,10 @@ fn measure(model: Model, work: &Work, measuring: Measuring) -> Result<Report, Sp
         part("draw", draw, true),
     ];
     let generated = (work.batch * work.new_tokens) as f64;
-    Ok(report(&decoder, parts, runs, generated))
+    Ok(Report {
+        calls_per_token: calls_per_token(&decoder, work.batch),
+        ..report(&decoder, parts, runs, generated)
+    })
 }
 
 fn once(decoder: &Decoder, work: &Work, key: Key) -> Result<Times, SpeedError> {

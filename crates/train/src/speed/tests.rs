@@ -58,6 +58,21 @@ fn check(report: &Report, phases: &[&str]) {
     assert_eq!(report.seconds, median(report.runs.clone()));
     assert!(report.tokens_per_second > 0.0 && report.ceiling_share > 0.0);
     assert!(report.phases.iter().all(|phase| phase.floor_seconds > 0.0));
+    // On the CPU the peak is what was measured.
+    assert_eq!(report.peak.source, PeakSource::Measured);
+    assert_eq!(report.peak.gb_per_second, report.read_gb_per_second);
+    let ceilings = report.product_ceilings.iter();
+    let best = ceilings.fold(0.0, |best: f64, ceiling| best.max(ceiling.gflops));
+    assert_eq!(report.peak.tflops, best / 1e3);
+    for phase in &report.phases {
+        let flops = phase.operations / phase.seconds;
+        assert_eq!(phase.flop_utilisation, flops / (report.peak.tflops * 1e12));
+        let moved = phase.bytes / phase.seconds;
+        assert_eq!(
+            phase.bandwidth_share,
+            moved / (report.peak.gb_per_second * 1e9)
+        );
+    }
 }
 
 #[test]

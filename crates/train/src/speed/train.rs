@@ -6,6 +6,8 @@ use super::{
 };
 use crate::error::TrainError;
 use crate::group::{Group, Rollout, micro_batches};
+#[cfg(feature = "cuda")]
+use crate::on_device::fitting;
 use crate::recipe::OptimizerConfig;
 use crate::update::Learner;
 use seele_hint::HintUse;
@@ -18,7 +20,8 @@ use std::time::Instant;
 /// Minus the mean log-likelihood of every token beyond the prompts, its gradient, and an AdamW step.
 ///
 /// Sequences that share a prompt are branches of one trunk; with `work.share` 1 each runs alone, which is
-/// the plain layout. Tokens a second count the rows that go through the model.
+/// the plain layout. Tokens a second count the rows that go through the model. Micro-batches that a device has no
+/// room for go through in halves, as in a run.
 ///
 /// # Errors
 /// [`SpeedError`] if the work cannot be done.
@@ -39,10 +42,14 @@ fn measure(model: Model, work: &Work, measuring: Measuring) -> Result<Report, Tr
     let decoder = measuring
         .device
         .decoder(config, parameters, options, true)?;
+    #[cfg(feature = "cuda")]
+    let batches = fitting(&decoder, batches)?;
     let mut learner = Learner::new(decoder, model.parameters, &OptimizerConfig::default());
     let mut runs = Vec::with_capacity(measuring.runs);
     for run in 0..=measuring.runs {
         let times = once(&mut learner, &groups, &batches);
+        #[cfg(feature = "cuda")]
+        learner.decoder.check()?;
         // The first one filled the buffers.
         if run > 0 {
             runs.push(times);
@@ -64,8 +71,6 @@ fn measure(model: Model, work: &Work, measuring: Measuring) -> Result<Report, Tr
         ),
         part("optimizer", optimizer),
     ];
-    #[cfg(feature = "cuda")]
-    learner.decoder.check()?;
     Ok(report(&learner.decoder, parts, runs, work.rows() as f64))
 }
 

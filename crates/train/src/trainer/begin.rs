@@ -14,6 +14,7 @@ use crate::step::Run;
 use crate::update::Learner;
 use seele_data::EpochSampler;
 use seele_hint::HintController;
+use seele_policy::device::Shortages;
 use seele_policy::huggingface::WeightType;
 use seele_policy::parameters::{Layout, Parameters};
 use std::collections::BTreeMap;
@@ -124,6 +125,7 @@ impl<'a> Session<'a> {
             saved: resume.map(|_| state.name()),
             reference: None,
             last: None,
+            shortages: Shortages::default(),
             run: Run {
                 recipe,
                 data: &materials.train,

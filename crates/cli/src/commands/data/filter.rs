@@ -1,7 +1,7 @@
 //! `seele data filter`: how often a model solves each problem, and the problems worth training on.
 
 use super::{Input, unusable};
-use crate::device::DeviceArg;
+use crate::device::{DeviceArg, tell_shortages};
 use crate::exit::{self, Unusable};
 use crate::interrupt;
 use crate::model_place;
@@ -239,6 +239,7 @@ fn sampled(args: &Args, set: ProblemSet, output: &Output) -> anyhow::Result<Reco
         bar.set_position(at.done as u64);
     });
     bar.finish_and_clear();
+    tell_shortages(&decoder);
     record.map_err(explain)
 }
 

@@ -1,6 +1,7 @@
 //! `seele eval MODEL --suite ...`: benchmarks by their protocols.
 
 use super::Args;
+use crate::device::tell_shortages;
 use crate::exit::{self, Unusable};
 use crate::hub;
 use crate::model_place;
@@ -57,6 +58,7 @@ pub(super) fn run(args: &Args, list: &str, model: &Path, output: &Output) -> any
         let evaluation = Evaluation::new(&benchmark, set, examinee.subject(), args.seed)?;
         records.push(record(&evaluation, &decoder, &out, output)?);
     }
+    tell_shortages(&decoder);
     let table = Table::new(&records);
     table.write(&out)?;
     let result = match args.json {
