@@ -59,14 +59,14 @@ def arguments():
     return parser.parse_args()
 
 
-def enter(folder):
+def enter(folder, packages):
     """Continues in the environment's interpreter, where the packages are."""
     python = os.path.join(folder, "bin", "python")
     if not os.path.exists(python):
         venv.create(folder, with_pip=True)
-    imports = "; ".join(f"import {name}" for name in PACKAGES)
+    imports = "; ".join(f"import {name}" for name in packages)
     if subprocess.run([python, "-c", imports], capture_output=True).returncode != 0:
-        subprocess.run([python, "-m", "pip", "install", "--quiet", *PACKAGES], check=True)
+        subprocess.run([python, "-m", "pip", "install", "--quiet", *packages], check=True)
     if os.path.realpath(sys.prefix) != os.path.realpath(folder):
         os.execv(python, [python, *sys.argv])
 
@@ -254,14 +254,10 @@ def seele_side(args, task):
     return result
 
 
-def tiny_model(folder):
-    """A fresh model and its tokenizer, one token a character, for both sides."""
-    import torch
+def tokenizer_of_characters():
+    """One token a character, for both sides."""
     from tokenizers import Tokenizer, decoders, models
-    from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
-    from transformers.utils.logging import disable_progress_bar
-
-    disable_progress_bar()
+    from transformers import PreTrainedTokenizerFast
 
     special = ["<pad>", "<eos>"]
     characters = [chr(code) for code in range(32, 127)]
@@ -269,12 +265,21 @@ def tiny_model(folder):
     tokenizer = Tokenizer(models.BPE(vocab=words, merges=[]))
     tokenizer.decoder = decoders.Fuse()
     tokenizer.add_special_tokens(special)
-    wrapped = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token="<pad>", eos_token="<eos>"
-    )
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", eos_token="<eos>")
+
+
+def tiny_model(folder):
+    """A fresh model and its tokenizer."""
+    import torch
+    from transformers import Qwen2Config, Qwen2ForCausalLM
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()
+
+    tokenizer = tokenizer_of_characters()
     torch.manual_seed(0)
     config = Qwen2Config(
-        vocab_size=len(words),
+        vocab_size=len(tokenizer),
         hidden_size=128,
         intermediate_size=352,
         num_hidden_layers=2,
@@ -287,7 +292,7 @@ def tiny_model(folder):
         bos_token_id=None,
     )
     Qwen2ForCausalLM(config).save_pretrained(folder)
-    wrapped.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
 
 
 def write_prompts(path, problems):
@@ -353,7 +358,7 @@ def main():
     if args.worker:
         work(json.loads(args.worker))
         return
-    enter(args.venv)
+    enter(args.venv, PACKAGES)
     with tempfile.TemporaryDirectory() as folder:
         results = {title: compare(args, title, task) for title, task in cases(args, folder)}
     if args.json:

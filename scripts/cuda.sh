@@ -25,13 +25,15 @@ for library in libnvrtc.so.13 libnvrtc-builtins.so.13.0; do
 done
 export LD_LIBRARY_PATH="$libraries${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
 
-cargo clippy --release -p seele-policy -p seele-rollout -p seele-train -p seele --features seele/cuda --all-targets -- -D warnings
+# The same selection throughout, so that nothing is built twice.
+set -- -p seele-policy -p seele-rollout -p seele-train -p seele --features seele/cuda
+cargo clippy --release --workspace --features seele/cuda --all-targets -- -D warnings
 cargo build --release -p seele --features cuda
-# Every kernel for compute capability 9.0 and 8.0, and the device's decoder on its kernels' CPU form against the
-# CPU's decoder and the golden models.
+# Every kernel for compute capability 9.0 and 8.0; the device's decoder against the CPU's, on its kernels' CPU form or
+# on a GPU that is there; devices short of memory.
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
-cargo test --release -p seele-policy --features cuda --lib cuda:: -- --nocapture >"$log" 2>&1 || {
+cargo test --release "$@" --lib -- --nocapture cuda:: short_of_memory device >"$log" 2>&1 || {
     cat "$log"
     exit 1
 }
@@ -40,8 +42,7 @@ if grep -q "skipped: cannot find NVRTC" "$log"; then
     echo "NVRTC was not found, so no kernel was compiled" >&2
     exit 1
 fi
-cargo test --release -p seele-policy --features cuda --test cuda_golden -- --nocapture
-# The commands and the whole trainer on that form.
-cargo test --release -p seele --features cuda --test device -- --nocapture
+# The golden models, then the commands and the whole trainer.
+cargo test --release "$@" --test cuda_golden --test device -- --nocapture
 
 echo "export LD_LIBRARY_PATH=$libraries"
