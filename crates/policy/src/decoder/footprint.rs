@@ -9,24 +9,25 @@ use crate::kernels::matmul::Packed;
 const F32: usize = size_of::<f32>();
 
 /// Bytes of a [`Decoder`](super::Decoder): projections packed in whole panels, the embedding where it is not
-/// the output projection, and the tables of the rotary embedding. One that goes backward (`trains`) has its
-/// projections twice.
-pub fn decoder_bytes(config: &ModelConfig, compute: Compute, trains: bool) -> usize {
-    let projections = |backward: bool| -> usize {
-        let bytes = |[out, depth]: [usize; 2]| match backward {
-            false => Packed::bytes_of(depth, out, compute),
-            true => Packed::bytes_of(out, depth, compute),
-        };
+/// the output projection, and the tables of the rotary embedding. One that goes backward has its projections
+/// twice, or where it recomputes [by block](Recompute::Block) the output projection and one of each other.
+pub fn decoder_bytes(config: &ModelConfig, compute: Compute, trains: Option<Recompute>) -> usize {
+    let forward = |[out, depth]: [usize; 2]| Packed::bytes_of(depth, out, compute);
+    let backward = |[out, depth]: [usize; 2]| Packed::bytes_of(out, depth, compute);
+    let projections = |bytes: &dyn Fn([usize; 2]) -> usize, blocks: usize| -> usize {
         let block: usize = block_shapes(config).into_iter().map(bytes).sum();
-        config.layers * block + bytes([config.vocab_size, config.hidden_size])
+        blocks * block + bytes([config.vocab_size, config.hidden_size])
     };
     let embedding = match config.tied {
         true => 0,
         false => config.vocab_size * config.hidden_size * F32,
     };
     let rotary = config.max_position_embeddings * config.head_dim * F32;
-    let backward = if trains { projections(true) } else { 0 };
-    projections(false) + backward + embedding + rotary
+    let backward = trains.map_or(0, |recompute| match recompute.keeps_backward() {
+        true => projections(&backward, config.layers),
+        false => projections(&backward, 1),
+    });
+    projections(&forward, config.layers) + backward + embedding + rotary
 }
 
 /// Bytes that a forward and backward pass over `rows` rows holds beside the decoder and the gradient, with so
@@ -139,10 +140,27 @@ mod tests {
             let rotary = 2 * 128 * 4 * F32;
             let embedding = if tied { 0 } else { 50 * 32 * F32 };
             assert_eq!(
-                decoder_bytes(&config, compute, false),
+                decoder_bytes(&config, compute, None),
                 decoder.projection_bytes() + embedding + rotary
             );
         }
+    }
+
+    #[test]
+    fn recomputing_by_block_keeps_one_blocks_weights_for_the_gradient() {
+        let config = ModelConfig {
+            layers: 7,
+            ..tiny_config()
+        };
+        let bytes = |trains| decoder_bytes(&config, Compute::F32, trains);
+        let block: usize = block_shapes(&config)
+            .into_iter()
+            .map(|[out, depth]| Packed::bytes_of(out, depth, Compute::F32))
+            .sum();
+        let kept = bytes(Some(Recompute::None));
+        assert_eq!(bytes(Some(Recompute::Auto { bytes: 0 })), kept);
+        assert_eq!(kept - bytes(Some(Recompute::Block)), 6 * block);
+        assert!(bytes(Some(Recompute::Block)) > bytes(None) + block);
     }
 
     #[test]

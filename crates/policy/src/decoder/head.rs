@@ -7,8 +7,8 @@ use crate::kernels::elementwise::add;
 use crate::kernels::softmax::{log_sum_exp_and_entropy, logits_gradient, scale_by_temperature};
 use crate::kernels::team;
 
-/// Logits that exist at one time (128 MiB); whole rows, at least [`LEAST_ROWS`].
-const LOGITS: usize = 1 << 25;
+/// Logits that exist at one time (64 MiB); whole rows, at least [`LEAST_ROWS`].
+const LOGITS: usize = 1 << 24;
 /// Rows that make up for reading the output projection.
 const LEAST_ROWS: usize = 64;
 

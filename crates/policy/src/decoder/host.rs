@@ -36,12 +36,7 @@ impl HostDecoder {
                 &config.rope_inverse_frequencies(),
                 config.max_position_embeddings,
             ),
-            weights: Weights::new(
-                config,
-                parameters.layout(),
-                &parameters.values,
-                options.compute,
-            ),
+            weights: Weights::new(config, parameters.layout(), &parameters.values, options),
             config: config.clone(),
             options,
         }

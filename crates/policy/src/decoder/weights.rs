@@ -1,7 +1,8 @@
 //! A model's weights as the passes use them: projections packed for products, vectors as they are.
 
+use super::options::{Compute, DecoderOptions};
 use crate::config::ModelConfig;
-use crate::kernels::matmul::{Compute, Packed, add_outer, matmul};
+use crate::kernels::matmul::{Packed, add_outer, matmul};
 use crate::kernels::team::together;
 use crate::parameters::Layout;
 use std::ops::Range;
@@ -33,12 +34,13 @@ pub(crate) struct Linear {
     pub(crate) out: usize,
     pub(crate) depth: usize,
     forward: Packed,
-    /// For the gradient of the input; packed when first asked for.
+    /// For the gradient of the input; packed when first asked for, and kept or not.
     backward: OnceLock<Packed>,
+    keeps_backward: bool,
 }
 
 impl Linear {
-    fn new(parts: Vec<Range<usize>>, depth: usize, compute: Compute) -> Self {
+    fn new(parts: Vec<Range<usize>>, depth: usize, compute: Compute, keeps_backward: bool) -> Self {
         let out = parts.iter().map(|part| part.len()).sum::<usize>() / depth;
         Self {
             parts,
@@ -46,6 +48,7 @@ impl Linear {
             depth,
             forward: Packed::sized(depth, out, compute),
             backward: OnceLock::new(),
+            keeps_backward,
         }
     }
 
@@ -72,12 +75,19 @@ impl Linear {
 
     /// `dx = dy * weight`, and adds `dy^T * x` to the projections' ranges of `gradient`.
     pub(crate) fn backward(&self, dy: &[f32], x: &[f32], gradient: &mut [f32], dx: &mut [f32]) {
-        let packed = self.backward.get_or_init(|| {
-            let mut packed = Packed::sized(self.out, self.depth, self.forward.compute());
+        let transposed = |mut packed: Packed| {
             packed.fill_transpose_of(&self.forward);
             packed
-        });
-        matmul(dy, packed, dx);
+        };
+        let (out, depth, compute) = (self.out, self.depth, self.forward.compute());
+        if self.keeps_backward {
+            let packed = || transposed(Packed::sized(out, depth, compute));
+            matmul(dy, self.backward.get_or_init(packed), dx);
+        } else {
+            let packed = transposed(Packed::pooled(out, depth, compute));
+            matmul(dy, &packed, dx);
+            packed.give_back();
+        }
         let mut rest = gradient;
         let (mut passed, mut column) = (0, 0);
         let mut parts: Vec<(usize, &mut [f32])> = Vec::with_capacity(self.parts.len());
@@ -149,7 +159,7 @@ impl Weights {
         config: &ModelConfig,
         layout: &Layout,
         values: &[f32],
-        compute: Compute,
+        DecoderOptions { compute, recompute }: DecoderOptions,
     ) -> Self {
         let range = |name: &str| {
             let spec = layout.find(name);
@@ -164,7 +174,7 @@ impl Weights {
                 let parts = names
                     .iter()
                     .map(|name| range(&format!("{name}_proj.weight")));
-                Linear::new(parts.collect(), depth, compute)
+                Linear::new(parts.collect(), depth, compute, recompute.keeps_backward())
             };
             BlockWeights {
                 input_norm: vector("input_layernorm.weight"),
@@ -190,7 +200,8 @@ impl Weights {
         let mut weights = Self {
             blocks: blocks.collect(),
             final_norm: Vector::new(range("model.norm.weight")),
-            head: Linear::new(vec![head], hidden, compute),
+            // Asked for once for every chunk of logits.
+            head: Linear::new(vec![head], hidden, compute, true),
             embedding: (!config.tied).then(|| Vector::new(embedding_range.clone())),
             embedding_range,
         };

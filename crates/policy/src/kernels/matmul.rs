@@ -98,7 +98,7 @@ pub fn add_outer(
             None,
         );
     }
-    buffers::give_back(b.panels);
+    b.give_back();
 }
 
 /// The left factor of a product.

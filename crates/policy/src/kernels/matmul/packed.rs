@@ -28,14 +28,12 @@ impl Packed {
 
     /// Room for a matrix; its content is unspecified until a `fill` function has run.
     pub(crate) fn sized(depth: usize, columns: usize, compute: Compute) -> Self {
-        let mut packed = Self {
+        Self {
             compute,
-            panels: Aligned::default(),
+            panels: Aligned::zeroed(columns.div_ceil(PANEL) * panel_words(depth, compute)),
             depth,
             columns,
-        };
-        packed.panels = Aligned::zeroed(columns.div_ceil(PANEL) * packed.panel_words());
-        packed
+        }
     }
 
     /// Words of one panel.
@@ -85,15 +83,19 @@ impl Packed {
 
     /// Packs `matrix`, row-major `[depth, columns]`, as it stands, into memory from the pool.
     pub(super) fn plain(matrix: &[f32], depth: usize, columns: usize, compute: Compute) -> Self {
-        let mut packed = Self {
-            compute,
-            panels: Aligned::default(),
-            depth,
-            columns,
-        };
-        packed.panels = buffers::take(columns.div_ceil(PANEL) * packed.panel_words());
+        let mut packed = Self::pooled(depth, columns, compute);
         packed.fill_plain(&[matrix]);
         packed
+    }
+
+    /// As [`Packed::sized`], in memory from the pool.
+    pub(crate) fn pooled(depth: usize, columns: usize, compute: Compute) -> Self {
+        Self {
+            compute,
+            panels: buffers::take(columns.div_ceil(PANEL) * panel_words(depth, compute)),
+            depth,
+            columns,
+        }
     }
 
     /// Packs matrices `[depth_i, columns]` below each other as they stand.
@@ -117,6 +119,11 @@ impl Packed {
             packed.panel_rows(first / PANEL, lines);
             None
         });
+    }
+
+    /// Returns the memory to the pool.
+    pub(crate) fn give_back(self) {
+        buffers::give_back(self.panels);
     }
 
     /// Packs rows: `source(first, count, lines)` returns the `count` rows (at most 32) from `first` on, or
