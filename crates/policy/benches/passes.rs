@@ -149,10 +149,12 @@ fn optimizer(c: &mut Criterion) {
     let mut group = c.benchmark_group("optimizer");
     group.throughput(Throughput::Elements(gradient.len() as u64));
     group.bench_function("adamw", |bench| {
-        bench.iter(|| {
-            let scale = global_norm(black_box(&gradient)).recip();
-            optimizer.step(&settings, 1e-6, scale, &mut parameters, &gradient);
-        });
+        let fresh = || gradient.clone();
+        let step = |gradient: &mut Vec<f32>| {
+            let scale = global_norm(black_box(gradient)).recip();
+            optimizer.step(&settings, 1e-6, scale, &mut parameters, gradient);
+        };
+        bench.iter_batched_ref(fresh, step, BatchSize::PerIteration);
     });
     group.finish();
 }

@@ -47,32 +47,33 @@ impl AdamW {
         }
     }
 
-    /// One update in one pass over memory; `gradient_scale` multiplies the gradient (norm clipping).
+    /// One update in one pass over memory, which leaves the gradient zero for the next; `gradient_scale`
+    /// multiplies the gradient (norm clipping).
     pub fn step(
         &mut self,
         settings: &AdamWSettings,
         learning_rate: f64,
         gradient_scale: f64,
         parameters: &mut Parameters,
-        gradient: &[f32],
+        gradient: &mut [f32],
     ) {
         self.steps += 1;
         let steps = self.steps.min(i32::MAX as u64) as i32;
         let correction1 = 1.0 - settings.beta1.powi(steps);
         let correction2 = 1.0 - settings.beta2.powi(steps);
-        let step = (learning_rate / correction1) as f32;
-        let root = (1.0 / correction2.sqrt()) as f32;
-        let (b1, b2, eps) = (
-            settings.beta1 as f32,
-            settings.beta2 as f32,
-            settings.epsilon as f32,
-        );
-        let scale = gradient_scale as f32;
+        let mut constants = Constants {
+            betas: [settings.beta1 as f32, settings.beta2 as f32],
+            step: (learning_rate / correction1) as f32,
+            root: (1.0 / correction2.sqrt()) as f32,
+            epsilon: settings.epsilon as f32,
+            scale: gradient_scale as f32,
+            keep: 1.0,
+        };
         let layout = parameters.layout().clone();
         for spec in layout.tensors() {
             let range = spec.range();
             let decays = spec.shape.len() > 1;
-            let keep = if decays {
+            constants.keep = if decays {
                 (1.0 - learning_rate * settings.weight_decay) as f32
             } else {
                 1.0
@@ -80,19 +81,37 @@ impl AdamW {
             let weights = parameters.values[range.clone()].par_chunks_mut(BLOCK);
             let firsts = self.first_moment[range.clone()].par_chunks_mut(BLOCK);
             let seconds = self.second_moment[range.clone()].par_chunks_mut(BLOCK);
-            let gradients = gradient[range].par_chunks(BLOCK);
+            let gradients = gradient[range].par_chunks_mut(BLOCK);
             weights
                 .zip(firsts)
                 .zip(seconds)
                 .zip(gradients)
-                .for_each(|(((w, m), v), g)| {
-                    for (((w, m), v), g) in w.iter_mut().zip(m).zip(v).zip(g) {
-                        let g = g * scale;
-                        *m = b1 * *m + (1.0 - b1) * g;
-                        *v = b2 * *v + (1.0 - b2) * g * g;
-                        *w = *w * keep - step * *m / (v.sqrt() * root + eps);
-                    }
-                });
+                .for_each(|(((w, m), v), g)| update(constants, w, m, v, g));
+        }
+    }
+}
+
+/// What an update does to every element.
+#[derive(Clone, Copy)]
+struct Constants {
+    betas: [f32; 2],
+    step: f32,
+    root: f32,
+    epsilon: f32,
+    scale: f32,
+    /// Share of a weight that decay leaves.
+    keep: f32,
+}
+
+multiversion! {
+    fn update(constants: Constants, weights: &mut [f32], firsts: &mut [f32], seconds: &mut [f32], gradient: &mut [f32]) {
+        let Constants { betas: [b1, b2], step, root, epsilon, scale, keep } = constants;
+        for (((w, m), v), g) in weights.iter_mut().zip(firsts).zip(seconds).zip(gradient) {
+            let scaled = *g * scale;
+            *m = b1 * *m + (1.0 - b1) * scaled;
+            *v = b2 * *v + (1.0 - b2) * scaled * scaled;
+            *w = *w * keep - step * *m / (v.sqrt() * root + epsilon);
+            *g = 0.0;
         }
     }
 }
@@ -127,7 +146,7 @@ mod tests {
         let config = crate::decoder::tiny_config();
         let mut parameters = Parameters::zeros(Arc::new(Layout::of(&config)));
         parameters.values.fill(1.0);
-        let gradient = vec![0.5; parameters.values.len()];
+        let mut gradient = vec![0.5; parameters.values.len()];
         let settings = AdamWSettings {
             beta1: 0.9,
             beta2: 0.999,
@@ -135,7 +154,8 @@ mod tests {
             weight_decay: 0.1,
         };
         let mut optimizer = AdamW::new(gradient.len());
-        optimizer.step(&settings, 0.01, 1.0, &mut parameters, &gradient);
+        optimizer.step(&settings, 0.01, 1.0, &mut parameters, &mut gradient);
+        assert!(gradient.iter().all(|&g| g == 0.0));
         let norm = parameters.get("model.norm.weight").unwrap()[0];
         let matrix = parameters.get("model.embed_tokens.weight").unwrap()[0];
         assert!(

@@ -308,10 +308,10 @@ impl Work {
     }
 }
 
-/// Bytes that an optimizer step moves: the gradient's norm, AdamW, clearing the gradient, and packing the
-/// weights for both directions.
+/// Bytes that an optimizer step moves: the gradient's norm, AdamW, which clears the gradient, and packing the
+/// weights.
 fn optimizer_bytes(decoder: &Decoder) -> f64 {
-    (parameters(decoder) * (4 + 28 + 4 + 4) + 2 * decoder.projection_bytes()) as f64
+    (parameters(decoder) * (4 + 32 + 4) + decoder.projection_bytes()) as f64
 }
 
 fn parameters(decoder: &Decoder) -> usize {

@@ -90,11 +90,12 @@ impl Learner {
                 learning_rate,
                 scale,
                 &mut self.parameters,
-                &self.gradient,
+                &mut self.gradient,
             );
             self.decoder.update(&self.parameters);
+        } else {
+            self.gradient.fill(0.0);
         }
-        self.gradient.fill(0.0);
         norm
     }
 

@@ -417,8 +417,8 @@ fn an_update_is_that_of_the_cpu_and_reaches_the_products() {
                 })
             })
             .unwrap();
-        let gradient = device.gradient().unwrap();
-        optimizer.step(&settings, 0.01, 0.5, &mut theirs, &gradient);
+        let mut gradient = device.gradient().unwrap();
+        optimizer.step(&settings, 0.01, 0.5, &mut theirs, &mut gradient);
         device.step(&settings, 0.01, 0.5, step).unwrap();
         device.clear_gradient().unwrap();
     }

@@ -9,9 +9,9 @@ use crate::kernels::matmul::Packed;
 const F32: usize = size_of::<f32>();
 
 /// Bytes of a [`Decoder`](super::Decoder): projections packed in whole panels, the embedding where it is not
-/// the output projection, and the tables of the rotary embedding. One that goes backward has its projections
-/// twice, or where it recomputes [by block](Recompute::Block) the output projection and one of each other.
-pub fn decoder_bytes(config: &ModelConfig, compute: Compute, trains: Option<Recompute>) -> usize {
+/// the output projection, and the tables of the rotary embedding. One that `trains` has one of each projection
+/// packed for the gradient too.
+pub fn decoder_bytes(config: &ModelConfig, compute: Compute, trains: bool) -> usize {
     let forward = |[out, depth]: [usize; 2]| Packed::bytes_of(depth, out, compute);
     let backward = |[out, depth]: [usize; 2]| Packed::bytes_of(out, depth, compute);
     let projections = |bytes: &dyn Fn([usize; 2]) -> usize, blocks: usize| -> usize {
@@ -23,10 +23,10 @@ pub fn decoder_bytes(config: &ModelConfig, compute: Compute, trains: Option<Reco
         false => config.vocab_size * config.hidden_size * F32,
     };
     let rotary = config.max_position_embeddings * config.head_dim * F32;
-    let backward = trains.map_or(0, |recompute| match recompute.keeps_backward() {
-        true => projections(&backward, config.layers),
-        false => projections(&backward, 1),
-    });
+    let backward = match trains {
+        true => projections(&backward, 1),
+        false => 0,
+    };
     projections(&forward, config.layers) + backward + embedding + rotary
 }
 
@@ -140,27 +140,28 @@ mod tests {
             let rotary = 2 * 128 * 4 * F32;
             let embedding = if tied { 0 } else { 50 * 32 * F32 };
             assert_eq!(
-                decoder_bytes(&config, compute, None),
+                decoder_bytes(&config, compute, false),
                 decoder.projection_bytes() + embedding + rotary
             );
         }
     }
 
     #[test]
-    fn recomputing_by_block_keeps_one_blocks_weights_for_the_gradient() {
-        let config = ModelConfig {
-            layers: 7,
-            ..tiny_config()
+    fn weights_for_the_gradient_are_those_of_one_block() {
+        let bytes = |layers, trains| {
+            let config = ModelConfig {
+                layers,
+                ..tiny_config()
+            };
+            decoder_bytes(&config, Compute::F32, trains)
+                - decoder_bytes(&config, Compute::F32, false)
         };
-        let bytes = |trains| decoder_bytes(&config, Compute::F32, trains);
-        let block: usize = block_shapes(&config)
-            .into_iter()
+        let block = block_shapes(&tiny_config()).into_iter();
+        let block: usize = block
             .map(|[out, depth]| Packed::bytes_of(out, depth, Compute::F32))
             .sum();
-        let kept = bytes(Some(Recompute::None));
-        assert_eq!(bytes(Some(Recompute::Auto { bytes: 0 })), kept);
-        assert_eq!(kept - bytes(Some(Recompute::Block)), 6 * block);
-        assert!(bytes(Some(Recompute::Block)) > bytes(None) + block);
+        assert_eq!(bytes(1, true), bytes(7, true));
+        assert!(bytes(7, true) > block);
     }
 
     #[test]

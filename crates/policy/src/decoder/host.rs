@@ -36,7 +36,12 @@ impl HostDecoder {
                 &config.rope_inverse_frequencies(),
                 config.max_position_embeddings,
             ),
-            weights: Weights::new(config, parameters.layout(), &parameters.values, options),
+            weights: Weights::new(
+                config,
+                parameters.layout(),
+                &parameters.values,
+                options.compute,
+            ),
             config: config.clone(),
             options,
         }

@@ -7,8 +7,7 @@ pub use crate::kernels::matmul::Compute;
 pub enum Recompute {
     /// Keep what every block needs: fastest, most memory.
     None,
-    /// Keep each block's input only and rebuild the rest, about a fifth more arithmetic; pack a block's weights
-    /// for its gradient anew in each pass, instead of keeping them packed in both directions.
+    /// Keep each block's input only and rebuild the rest, about a fifth more arithmetic.
     Block,
     /// Keep what fits in so many bytes, rebuild the other blocks.
     Auto {
@@ -32,11 +31,6 @@ impl Recompute {
             Self::Block => 0,
             Self::Auto { bytes } => (bytes / block_bytes.max(1)).min(blocks),
         }
-    }
-
-    /// Whether the blocks' weights stay packed for the backward pass.
-    pub(crate) fn keeps_backward(self) -> bool {
-        self != Self::Block
     }
 }
 

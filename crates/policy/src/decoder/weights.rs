@@ -1,6 +1,6 @@
 //! A model's weights as the passes use them: projections packed for products, vectors as they are.
 
-use super::options::{Compute, DecoderOptions};
+use super::options::Compute;
 use crate::config::ModelConfig;
 use crate::kernels::matmul::{Packed, add_outer, matmul};
 use crate::kernels::team::together;
@@ -27,28 +27,33 @@ impl Vector {
     }
 }
 
-/// Projections `[out_i, depth]` of one input, as one product: where they lie in the flat buffer, and
-/// packed for both directions.
+/// How a projection is packed for the gradient of its input.
+enum Backward {
+    /// Anew in each pass, into memory that the next projection uses again: the rows of a pass pay for
+    /// it many times over, and the blocks' weights are not held twice.
+    Passing,
+    /// When first asked for, and kept.
+    Kept(OnceLock<Packed>),
+}
+
+/// Projections `[out_i, depth]` of one input, as one product: where they lie in the flat buffer, and packed.
 pub(crate) struct Linear {
     parts: Vec<Range<usize>>,
     pub(crate) out: usize,
     pub(crate) depth: usize,
     forward: Packed,
-    /// For the gradient of the input; packed when first asked for, and kept or not.
-    backward: OnceLock<Packed>,
-    keeps_backward: bool,
+    backward: Backward,
 }
 
 impl Linear {
-    fn new(parts: Vec<Range<usize>>, depth: usize, compute: Compute, keeps_backward: bool) -> Self {
+    fn new(parts: Vec<Range<usize>>, depth: usize, compute: Compute, backward: Backward) -> Self {
         let out = parts.iter().map(|part| part.len()).sum::<usize>() / depth;
         Self {
             parts,
             out,
             depth,
             forward: Packed::sized(depth, out, compute),
-            backward: OnceLock::new(),
-            keeps_backward,
+            backward,
         }
     }
 
@@ -59,8 +64,10 @@ impl Linear {
             .map(|part| &values[part.clone()])
             .collect();
         self.forward.fill_transposed(&parts);
-        if let Some(backward) = self.backward.get_mut() {
-            backward.fill_plain(&parts);
+        if let Backward::Kept(packed) = &mut self.backward
+            && let Some(packed) = packed.get_mut()
+        {
+            packed.fill_plain(&parts);
         }
     }
 
@@ -80,13 +87,16 @@ impl Linear {
             packed
         };
         let (out, depth, compute) = (self.out, self.depth, self.forward.compute());
-        if self.keeps_backward {
-            let packed = || transposed(Packed::sized(out, depth, compute));
-            matmul(dy, self.backward.get_or_init(packed), dx);
-        } else {
-            let packed = transposed(Packed::pooled(out, depth, compute));
-            matmul(dy, &packed, dx);
-            packed.give_back();
+        match &self.backward {
+            Backward::Passing => {
+                let packed = transposed(Packed::pooled(out, depth, compute));
+                matmul(dy, &packed, dx);
+                packed.give_back();
+            }
+            Backward::Kept(packed) => {
+                let packed = packed.get_or_init(|| transposed(Packed::sized(out, depth, compute)));
+                matmul(dy, packed, dx);
+            }
         }
         let mut rest = gradient;
         let (mut passed, mut column) = (0, 0);
@@ -159,7 +169,7 @@ impl Weights {
         config: &ModelConfig,
         layout: &Layout,
         values: &[f32],
-        DecoderOptions { compute, recompute }: DecoderOptions,
+        compute: Compute,
     ) -> Self {
         let range = |name: &str| {
             let spec = layout.find(name);
@@ -174,7 +184,7 @@ impl Weights {
                 let parts = names
                     .iter()
                     .map(|name| range(&format!("{name}_proj.weight")));
-                Linear::new(parts.collect(), depth, compute, recompute.keeps_backward())
+                Linear::new(parts.collect(), depth, compute, Backward::Passing)
             };
             BlockWeights {
                 input_norm: vector("input_layernorm.weight"),
@@ -201,7 +211,7 @@ impl Weights {
             blocks: blocks.collect(),
             final_norm: Vector::new(range("model.norm.weight")),
             // Asked for once for every chunk of logits.
-            head: Linear::new(vec![head], hidden, compute, true),
+            head: Linear::new(vec![head], hidden, compute, Backward::Kept(OnceLock::new())),
             embedding: (!config.tied).then(|| Vector::new(embedding_range.clone())),
             embedding_range,
         };

@@ -95,7 +95,7 @@ impl Heads {
     fn unit(&self) -> bfloat16::Unit {
         match self.compute {
             // Float32 tiles need no matrix registers.
-            Compute::F32 => bfloat16::Unit::Emulated,
+            Compute::F32 => bfloat16::Unit::Wide,
             Compute::Bf16 => bfloat16::unit(),
         }
     }

@@ -11,6 +11,7 @@ pub(crate) mod bfloat16;
 mod extremes;
 pub(crate) mod float32;
 mod packed;
+mod wide;
 
 pub use packed::Packed;
 
@@ -39,7 +40,8 @@ pub enum Compute {
     /// Float32 factors.
     #[default]
     F32,
-    /// Factors rounded to bfloat16: AMX or AVX512-BF16 where the processor has them, else emulated.
+    /// Factors rounded to bfloat16: multiplied by AMX or AVX512-BF16 where the processor has them and they are
+    /// fast, else widened to float32.
     Bf16,
 }
 

@@ -131,9 +131,9 @@ impl Recipe {
                 0
             },
             moments: 2 * parameters * F32,
-            packed: on_host(decoder_bytes(config, compute, Some(recompute))),
+            packed: on_host(decoder_bytes(config, compute, true)),
             reference: match self.objective.needs_reference() {
-                true => on_host(decoder_bytes(config, compute, None)),
+                true => on_host(decoder_bytes(config, compute, false)),
                 false => 0,
             },
             snapshot: if copies { 3 * parameters * F32 } else { 0 },

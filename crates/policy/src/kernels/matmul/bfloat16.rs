@@ -4,7 +4,7 @@
 //! word: the left one in tiles of 16 rows and 16 pairs (1 KiB, what a matrix register holds), the right
 //! one in panels of 32 columns. Depths are padded with zeros to a multiple of 32.
 
-use super::amx;
+use super::{amx, wide};
 use crate::kernels::buffers::Buffer;
 use crate::kernels::transpose::transpose;
 use crate::kernels::{Level, Shared, level, multiversion};
@@ -25,8 +25,8 @@ pub(crate) enum Unit {
     Matrix,
     /// AVX512-BF16 dot products.
     Dot,
-    /// Float32 arithmetic on rounded factors.
-    Emulated,
+    /// Float32 multiply-adds on widened factors.
+    Wide,
 }
 
 /// The unit of this processor, found out once.
@@ -38,12 +38,25 @@ pub(crate) fn unit() -> Unit {
                 return Unit::Matrix;
             }
             #[cfg(target_arch = "x86_64")]
-            if is_x86_feature_detected!("avx512bf16") {
+            if is_x86_feature_detected!("avx512bf16") && dot_products_are_fast() {
                 return Unit::Dot;
             }
         }
-        Unit::Emulated
+        Unit::Wide
     })
+}
+
+/// Whether AVX512-BF16 does more than float32 multiply-adds on widened factors. Told by the maker and not by
+/// the clock, so that a machine gives the same bits every time: AMD's cores begin a dot product as often as a
+/// multiply-add; Intel's (Sapphire and Emerald Rapids, seen where AMX is hidden from a virtual machine) a
+/// quarter as often, which is half the speed of multiply-adds for the same sums.
+#[cfg(target_arch = "x86_64")]
+fn dot_products_are_fast() -> bool {
+    #[allow(unused_unsafe, reason = "safe from Rust 1.92 on")]
+    // SAFETY: every x86-64 processor has the instruction and leaf 0.
+    let maker = unsafe { std::arch::x86_64::__cpuid(0) };
+    let name = [maker.ebx, maker.edx, maker.ecx].map(u32::to_le_bytes);
+    name.as_flattened() == b"AuthenticAMD"
 }
 
 /// The nearest bfloat16, ties to even, in the upper half of the word; not-a-number stays one.
@@ -256,23 +269,25 @@ impl Strip {
             match unit {
                 Unit::Matrix => amx::run(self),
                 #[cfg(target_arch = "x86_64")]
-                Unit::Dot => self.each_eight(dot),
-                _ => self.each_eight(emulated),
+                Unit::Dot => self.each_rows(8, |part, first| {
+                    dot(Strip {
+                        left: part.left.at_row(first),
+                        ..part
+                    })
+                }),
+                _ => wide::run(self),
             }
         }
     }
 
-    /// Calls `work` for each eight rows.
-    unsafe fn each_eight(self, work: unsafe fn(Strip)) {
-        for first in (0..self.rows).step_by(8) {
-            let part = Strip {
-                left: self.left.at_row(first),
-                c: self.c.wrapping_add(first * self.c_stride),
-                rows: 8.min(self.rows - first),
-                ..self
-            };
-            // SAFETY: the promise of `run`, for fewer rows.
-            unsafe { work(part) };
+    /// Calls `work` for each `count` rows with their part of `c`, the whole left factor and the first of the
+    /// rows in it.
+    #[inline(always)]
+    pub(super) fn each_rows(self, count: usize, work: impl Fn(Strip, usize)) {
+        for first in (0..self.rows).step_by(count) {
+            let c = self.c.wrapping_add(first * self.c_stride);
+            let rows = count.min(self.rows - first);
+            work(Strip { c, rows, ..self }, first);
         }
     }
 }
@@ -343,49 +358,6 @@ unsafe fn dot_rows<const H: usize>(strip: Strip) {
     }
 }
 
-/// Up to eight rows in float32 arithmetic.
-///
-/// # Safety
-/// As [`Strip::run`].
-unsafe fn emulated(strip: Strip) {
-    let words = strip.blocks * 16 * PANEL;
-    for i in 0..strip.rows {
-        // SAFETY: row i of the tiles, the panel and row i of `c` are inside their buffers.
-        unsafe {
-            let stride = strip.left.block_stride;
-            let tiles = std::slice::from_raw_parts(
-                strip.left.words.add(i * strip.left.row_stride),
-                (strip.blocks - 1) * stride + 16,
-            );
-            let panel = std::slice::from_raw_parts(strip.panel, words);
-            let out =
-                std::slice::from_raw_parts_mut(strip.c.add(i * strip.c_stride), strip.columns);
-            emulated_row(tiles, stride, panel, strip.accumulate, out);
-        }
-    }
-}
-
-multiversion! {
-    fn emulated_row(tiles: &[u32], stride: usize, panel: &[u32], accumulate: bool, out: &mut [f32]) {
-        let mut sum = [0.0f32; PANEL];
-        if accumulate {
-            sum[..out.len()].copy_from_slice(out);
-        }
-        for (block, panel) in panel.chunks_exact(16 * PANEL).enumerate() {
-            let line = &tiles[block * stride..][..16];
-            for (x, b) in line.iter().zip(panel.as_chunks::<PANEL>().0) {
-                let (low, high) = (f32::from_bits(x << 16), f32::from_bits(x & 0xffff_0000));
-                for (s, b) in sum.iter_mut().zip(b) {
-                    *s += low * f32::from_bits(b << 16);
-                    *s += high * f32::from_bits(b & 0xffff_0000);
-                }
-            }
-        }
-        let width = out.len();
-        out.copy_from_slice(&sum[..width]);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -424,7 +396,7 @@ mod tests {
         }
         let mut panel = vec![0; blocks * 16 * PANEL];
         pack_panel_transposed(&w, depth, &mut Buffer::default(), &mut panel);
-        let mut units = vec![Unit::Emulated];
+        let mut units = vec![Unit::Wide];
         if unit() == Unit::Matrix {
             units.push(Unit::Matrix);
         }
