@@ -44,15 +44,14 @@ fn numbers(value: &Value) -> Vec<f64> {
 
 fn assert_close(what: &str, ours: &[f32], theirs: &[f64], bound: f64) {
     assert_eq!(ours.len(), theirs.len(), "{what}");
-    let worst = ours
-        .iter()
-        .zip(theirs)
-        .map(|(a, b)| (f64::from(*a) - b).abs())
-        .fold(0.0, f64::max);
-    assert!(
-        worst <= bound,
-        "{what}: off by {worst:e}, allowed {bound:e}"
-    );
+    for (i, (ours, theirs)) in ours.iter().zip(theirs).enumerate() {
+        let off = (f64::from(*ours) - theirs).abs();
+        // Not-a-number is off by more than any bound.
+        assert!(
+            off <= bound,
+            "{what}, number {i}: {ours} for {theirs}, off by {off:e}, allowed {bound:e}"
+        );
+    }
 }
 
 /// Float32 tensors of a safetensors file.

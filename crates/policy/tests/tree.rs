@@ -4,6 +4,7 @@
     reason = "a test may stop at what it did not expect"
 )]
 
+use proptest::prelude::*;
 use seele_policy::config::{Family, ModelConfig};
 use seele_policy::decoder::{
     BranchCache, Compute, DecodeRow, Decoder, DecoderOptions, Recompute, ScoreGradients,
@@ -25,7 +26,7 @@ fn config() -> ModelConfig {
         rms_norm_eps: 1e-6,
         rope_theta: 10_000.0,
         rope_scaling: None,
-        max_position_embeddings: 128,
+        max_position_embeddings: 256,
         tied: true,
         qkv_bias: true,
         qk_norm: true,
@@ -82,88 +83,143 @@ fn decoder(config: &ModelConfig, parameters: &Parameters, compute: Compute) -> D
     Decoder::with_options(config, parameters, options)
 }
 
-#[test]
-fn a_tree_equals_its_sequences_alone() {
-    // Float32 round-off of other sums.
-    check_tree(Compute::F32, 2e-5);
-    // A trunk row's gradient is rounded once, or once for each branch: 2^-9 of it each.
-    check_tree(Compute::Bf16, 1e-2);
+/// A trunk, how much of it is prompt, and branches by fork and tokens.
+#[derive(Clone, Debug)]
+struct Shape {
+    trunk: Vec<u32>,
+    prompt: usize,
+    branches: Vec<(usize, Vec<u32>)>,
 }
 
-fn check_tree(compute: Compute, tolerance: f32) {
-    let (config, trunk) = (config(), tokens(14, 10));
-    let parameters = parameters(&config);
-    let decoder = decoder(&config, &parameters, compute);
-    let branches = branches();
-    let tree = TreeGroup {
-        trunk: &trunk,
-        prompt_tokens: 5,
-        branches: branches
-            .iter()
-            .map(|(fork, tokens)| TreeBranch {
-                fork: *fork,
-                tokens,
-            })
+impl Shape {
+    fn group(&self) -> TreeGroup<'_> {
+        let branches = self.branches.iter();
+        TreeGroup {
+            trunk: &self.trunk,
+            prompt_tokens: self.prompt,
+            branches: branches
+                .map(|(fork, tokens)| TreeBranch {
+                    fork: *fork,
+                    tokens,
+                })
+                .collect(),
+        }
+    }
+}
+
+/// Float32 round-off of other sums; in bfloat16 a trunk row's gradient is rounded once, or once for each
+/// branch: 2^-9 of it each.
+const TOLERANCES: [(Compute, f32); 2] = [(Compute::F32, 2e-5), (Compute::Bf16, 1e-2)];
+
+#[test]
+fn a_tree_equals_its_sequences_alone() {
+    let shape = Shape {
+        trunk: tokens(14, 10),
+        prompt: 5,
+        branches: branches(),
+    };
+    // So many rows that a trunk's gradient is summed in several shares.
+    let large = Shape {
+        trunk: tokens(70, 18),
+        prompt: 20,
+        branches: (0..40)
+            .map(|i| (20 + i * 50 / 39, tokens(40, 100 + i as u64)))
             .collect(),
     };
-    let slopes = weights(tree.slots());
+    for (compute, tolerance) in TOLERANCES {
+        check_trees(std::slice::from_ref(&shape), compute, tolerance);
+        check_trees(&[shape.clone(), large.clone()], compute, tolerance);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Trunks of one to four blocks of attention, forks without a hint, inside it and at its end, branches that
+    /// are empty, a group without any.
+    #[test]
+    fn random_groups_equal_their_sequences_alone(shapes in prop::collection::vec(any_shape(), 1..4)) {
+        for (compute, tolerance) in TOLERANCES {
+            check_trees(&shapes, compute, tolerance);
+        }
+    }
+}
+
+fn any_shape() -> impl Strategy<Value = Shape> {
+    let branch = || (0.0..=1.0f64, prop_oneof![Just(0usize), Just(1), 2..70usize]);
+    let branches = prop::collection::vec(branch(), 0..7);
+    (1..60usize, 0..60usize, branches, any::<u64>()).prop_map(|(prompt, hint, branches, key)| {
+        let fork = |share: f64| prompt + (share * (hint as f64 + 1.0)) as usize;
+        let branches = branches.into_iter().enumerate();
+        Shape {
+            trunk: tokens(prompt + hint, key),
+            prompt,
+            branches: branches
+                .map(|(i, (share, len))| {
+                    let fork = fork(share).min(prompt + hint);
+                    (fork, tokens(len, key.wrapping_add(i as u64 + 1)))
+                })
+                .collect(),
+        }
+    })
+}
+
+/// Scores of the groups together have the bits of each sequence alone, and gradients are their sum.
+fn check_trees(shapes: &[Shape], compute: Compute, tolerance: f32) {
+    let config = config();
+    let parameters = parameters(&config);
+    let decoder = decoder(&config, &parameters, compute);
+    let trees: Vec<TreeGroup<'_>> = shapes.iter().map(Shape::group).collect();
+    let slopes = weights(trees.iter().map(TreeGroup::slots).sum());
     let mut gradient = vec![0.0; parameters.values.len()];
     let scores = decoder
-        .train(std::slice::from_ref(&tree), 0.8, &mut gradient, |_| {
-            Ok::<_, ()>(slopes.clone())
-        })
+        .train(&trees, 0.8, &mut gradient, |_| Ok::<_, ()>(slopes.clone()))
         .unwrap();
 
-    // Each part alone: the trunk's own tokens, then each branch as a sequence without company.
+    // Each part alone: a trunk's own tokens, then each branch as a sequence without company.
     let mut expected = vec![0.0; gradient.len()];
     let mut slot = 0;
-    let mut alone = |group: TreeGroup<'_>, skip: usize| {
-        let own = group.slots() - skip;
-        let range = slot..slot + own;
+    let mut alone = |group: TreeGroup<'_>| {
+        let range = slot..slot + group.slots();
+        slot = range.end;
         let part = decoder
             .train(&[group], 0.8, &mut expected, |_| {
-                let pad =
-                    |values: &[f32]| [vec![0.0; skip], values[range.clone()].to_vec()].concat();
                 Ok::<_, ()>(ScoreGradients {
-                    logprobs: pad(&slopes.logprobs),
-                    entropies: pad(&slopes.entropies),
+                    logprobs: slopes.logprobs[range.clone()].to_vec(),
+                    entropies: slopes.entropies[range.clone()].to_vec(),
                 })
             })
             .unwrap();
         assert_eq!(
-            part.logprobs[skip..],
+            part.logprobs,
             scores.logprobs[range.clone()],
             "the same bits"
         );
-        assert_eq!(part.entropies[skip..], scores.entropies[range]);
-        slot += own;
+        assert_eq!(part.entropies, scores.entropies[range]);
     };
-    alone(
-        TreeGroup {
-            trunk: &trunk,
-            prompt_tokens: 5,
+    for shape in shapes {
+        alone(TreeGroup {
+            trunk: &shape.trunk,
+            prompt_tokens: shape.prompt,
             branches: vec![],
-        },
-        0,
-    );
-    for (fork, tokens) in &branches {
-        let branch = TreeBranch {
-            fork: *fork,
-            tokens,
-        };
-        alone(
-            TreeGroup {
-                trunk: &trunk[..*fork],
+        });
+        for (fork, tokens) in &shape.branches {
+            let branch = TreeBranch {
+                fork: *fork,
+                tokens,
+            };
+            alone(TreeGroup {
+                trunk: &shape.trunk[..*fork],
                 prompt_tokens: *fork,
                 branches: vec![branch],
-            },
-            0,
-        );
+            });
+        }
     }
+    assert_eq!(slot, scores.logprobs.len());
     let largest = expected.iter().fold(0.0f32, |m, g| m.max(g.abs()));
     for (ours, theirs) in gradient.iter().zip(&expected) {
         assert!(
-            (ours - theirs).abs() < tolerance * largest,
+            (ours - theirs).abs() <= tolerance * largest,
             "{compute:?}: {ours} {theirs}"
         );
     }

@@ -15,6 +15,9 @@ const SMALL_MODEL: usize = 1 << 22;
 /// Rows of a thread from which on the same is worth it for any model: so many make up for each thread
 /// reading all weights.
 const MANY_ROWS: usize = 48;
+/// Tokens of a prompt that go through the model together: enough for products at full speed, few enough that a
+/// long prompt needs no more work memory than a micro-batch.
+const PREFILL_ROWS: usize = 2048;
 /// Rows whose keys and values one task writes.
 const ROWS_WRITTEN: usize = 4;
 
@@ -72,7 +75,7 @@ impl Decoder {
 impl HostDecoder {
     /// Appends `tokens` to a trunk (prefill).
     pub(super) fn extend_trunk(&self, trunk: &mut TrunkCache, tokens: &[u32]) {
-        if !tokens.is_empty() {
+        for tokens in tokens.chunks(PREFILL_ROWS) {
             together(|| self.prefill(trunk, tokens));
         }
     }

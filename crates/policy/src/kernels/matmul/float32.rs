@@ -1,4 +1,5 @@
-//! The float32 tile: up to 12 rows times 32 columns, kept in registers over the whole depth.
+//! The float32 tile: rows times columns whose sums stay in registers over the whole depth: 12 x 32 with AVX-512,
+//! 6 x 16 with AVX2.
 
 use crate::kernels::{Level, level};
 
@@ -54,6 +55,10 @@ impl Tile {
         }
     }
 
+    /// Up to [`HEIGHT`] rows with the instructions of `level`.
+    ///
+    /// # Safety
+    /// As [`Tile::run`], on a processor that has them.
     #[inline]
     unsafe fn dispatch(self, level: Level) {
         macro_rules! heights {
@@ -82,7 +87,7 @@ impl Tile {
                 #[cfg(target_arch = "x86_64")]
                 Level::Avx512 => heights!(avx512, true),
                 #[cfg(target_arch = "x86_64")]
-                Level::Avx2 => avx2(self),
+                Level::Avx2 => self.with_avx2(),
                 _ => portable(self),
             }
         }
@@ -144,26 +149,96 @@ unsafe fn avx512<const H: usize, const AHEAD: bool>(tile: Tile) {
     }
 }
 
+/// Rows and columns of a tile of 256-bit vectors.
+#[cfg(target_arch = "x86_64")]
+const AVX2_TILE: [usize; 2] = [6, 16];
+
+#[cfg(target_arch = "x86_64")]
+impl Tile {
+    /// Computes the product in smaller tiles.
+    ///
+    /// # Safety
+    /// As [`Tile::run`], on a processor with AVX2 and FMA.
+    unsafe fn with_avx2(self) {
+        let [height, width] = AVX2_TILE;
+        for column in (0..self.columns).step_by(width) {
+            for row in (0..self.rows).step_by(height) {
+                let part = Tile {
+                    a: self.a.wrapping_add(row * self.a_strides[0]),
+                    b: self.b.wrapping_add(column),
+                    c: self.c.wrapping_add(row * self.c_stride + column),
+                    rows: height.min(self.rows - row),
+                    columns: width.min(self.columns - column),
+                    ..self
+                };
+                // SAFETY: the caller's promise, for a part of the rows and columns.
+                unsafe {
+                    match part.rows {
+                        1 => avx2::<1>(part),
+                        2 => avx2::<2>(part),
+                        3 => avx2::<3>(part),
+                        4 => avx2::<4>(part),
+                        5 => avx2::<5>(part),
+                        _ => avx2::<6>(part),
+                    }
+                }
+            }
+        }
+    }
+}
+
 /// # Safety
-/// As [`Tile::run`], on a processor with AVX2 and FMA.
+/// As [`Tile::run`] with exactly `H` rows and at most 16 columns, on a processor with AVX2 and FMA.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
-unsafe fn avx2(tile: Tile) {
-    // SAFETY: the caller's promise.
-    unsafe { rows(tile, |x, b, sum| x.mul_add(b, sum)) }
+unsafe fn avx2<const H: usize>(tile: Tile) {
+    use std::arch::x86_64::*;
+    // Masks of the columns that there are: the sign bit of each lane counts.
+    let lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+    let masks = [0, 8].map(|first| {
+        let columns = tile.columns.saturating_sub(first) as i32;
+        _mm256_cmpgt_epi32(_mm256_set1_epi32(columns), lanes)
+    });
+    let mut sum = [[_mm256_setzero_ps(); 2]; H];
+    // SAFETY: masked lanes are not touched; the rest is inside the three matrices.
+    unsafe {
+        if tile.accumulate {
+            for (i, row) in sum.iter_mut().enumerate() {
+                let at = tile.c.wrapping_add(i * tile.c_stride);
+                row[0] = _mm256_maskload_ps(at, masks[0]);
+                row[1] = _mm256_maskload_ps(at.wrapping_add(8), masks[1]);
+            }
+        }
+        let (mut a, mut b) = (tile.a, tile.b);
+        for _ in 0..tile.depth {
+            let (b0, b1) = if tile.columns == AVX2_TILE[1] {
+                (_mm256_loadu_ps(b), _mm256_loadu_ps(b.add(8)))
+            } else {
+                let second = b.wrapping_add(8);
+                (
+                    _mm256_maskload_ps(b, masks[0]),
+                    _mm256_maskload_ps(second, masks[1]),
+                )
+            };
+            for (i, row) in sum.iter_mut().enumerate() {
+                let x = _mm256_set1_ps(*a.add(i * tile.a_strides[0]));
+                row[0] = _mm256_fmadd_ps(x, b0, row[0]);
+                row[1] = _mm256_fmadd_ps(x, b1, row[1]);
+            }
+            a = a.wrapping_add(tile.a_strides[1]);
+            b = b.wrapping_add(tile.b_stride);
+        }
+        for (i, row) in sum.iter().enumerate() {
+            let at = tile.c.wrapping_add(i * tile.c_stride);
+            _mm256_maskstore_ps(at, masks[0], row[0]);
+            _mm256_maskstore_ps(at.wrapping_add(8), masks[1], row[1]);
+        }
+    }
 }
 
 /// # Safety
 /// As [`Tile::run`].
 unsafe fn portable(tile: Tile) {
-    // SAFETY: the caller's promise.
-    unsafe { rows(tile, |x, b, sum| sum + x * b) }
-}
-
-/// # Safety
-/// As [`Tile::run`].
-#[inline(always)]
-unsafe fn rows(tile: Tile, multiply_add: impl Fn(f32, f32, f32) -> f32) {
     for i in 0..tile.rows {
         // SAFETY: row i of `c` has `columns` elements, as has each of the `depth` rows of `b`.
         unsafe {
@@ -177,15 +252,60 @@ unsafe fn rows(tile: Tile, multiply_add: impl Fn(f32, f32, f32) -> f32) {
                 let b = std::slice::from_raw_parts(tile.b.add(k * tile.b_stride), tile.columns);
                 if let Ok(b) = <&[f32; WIDTH]>::try_from(b) {
                     for (s, b) in sum.iter_mut().zip(b) {
-                        *s = multiply_add(x, *b, *s);
+                        *s += x * b;
                     }
                 } else {
                     for (s, b) in sum.iter_mut().zip(b) {
-                        *s = multiply_add(x, *b, *s);
+                        *s += x * b;
                     }
                 }
             }
             out.copy_from_slice(&sum[..tile.columns]);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Both vector forms round each multiply-add once and in the same order, so they give the same bits.
+    #[test]
+    #[cfg(target_arch = "x86_64")]
+    fn both_widths_of_vectors_give_the_same_bits() {
+        if !(is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("fma")) {
+            eprintln!("skipped: this processor has no AVX-512");
+            return;
+        }
+        let value = |i: usize| ((i * 7919 % 211) as f32 - 105.0) / 37.0;
+        for (rows, columns, depth) in [(12, 32, 50), (7, 17, 3), (1, 1, 9), (6, 16, 20), (5, 31, 1)]
+        {
+            let a: Vec<f32> = (0..rows * depth).map(value).collect();
+            let b: Vec<f32> = (0..depth * WIDTH).map(|i| value(i + 3)).collect();
+            for accumulate in [false, true] {
+                let product = |work: &dyn Fn(Tile)| {
+                    let mut c = vec![0.5; rows * columns];
+                    work(Tile {
+                        a: a.as_ptr(),
+                        a_strides: [depth, 1],
+                        b: b.as_ptr(),
+                        b_stride: WIDTH,
+                        c: c.as_mut_ptr(),
+                        c_stride: columns,
+                        depth,
+                        rows,
+                        columns,
+                        accumulate,
+                        ahead: std::ptr::null(),
+                    });
+                    c
+                };
+                // SAFETY: sizes are those of the buffers above; the processor has the instructions.
+                let wide = product(&|tile| unsafe { tile.dispatch(Level::Avx512) });
+                // SAFETY: as above.
+                let narrow = product(&|tile| unsafe { tile.dispatch(Level::Avx2) });
+                assert_eq!(wide, narrow, "{rows} x {columns} x {depth}");
+            }
         }
     }
 }
