@@ -5,7 +5,7 @@ use seele_random::Key;
 
 /// A trunk of one engine. Ids are not reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct TrunkId(pub(crate) usize);
+pub struct TrunkId(pub(crate) u64);
 
 /// One rollout to be made: the sequence is `trunk[..fork]` followed by generated tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

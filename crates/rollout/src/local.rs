@@ -13,6 +13,7 @@ use crate::{RolloutError, RolloutStatistics};
 use branch::{Branch, Waiting};
 use seele_policy::decoder::{DecodeRow, Decoder, TrunkCache};
 use seele_policy::kernels::team;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -31,8 +32,8 @@ const LOGIT_ROWS: usize = 128;
 pub struct LocalEngine<'a> {
     decoder: &'a Decoder,
     settings: BranchSettings,
-    /// By id; `None` once dropped.
-    trunks: Vec<Option<Trunk>>,
+    trunks: BTreeMap<TrunkId, Trunk>,
+    next_trunk: TrunkId,
     waiting: Waiting,
     /// Ordered by trunk: the decoder reads a trunk's cache once for adjacent rows.
     active: Vec<Branch>,
@@ -106,7 +107,8 @@ impl<'a> LocalEngine<'a> {
                 sampling: Arc::new(sampling),
                 alternatives: 0,
             },
-            trunks: Vec::new(),
+            trunks: BTreeMap::new(),
+            next_trunk: TrunkId(0),
             waiting: Waiting::default(),
             active: Vec::new(),
             most_pages: memory::most_pages(decoder),
@@ -172,8 +174,7 @@ impl<'a> LocalEngine<'a> {
 
     fn trunk(&self, id: TrunkId) -> Result<&Trunk, RolloutError> {
         self.trunks
-            .get(id.0)
-            .and_then(Option::as_ref)
+            .get(&id)
             .ok_or(RolloutError::UnknownTrunk { trunk: id })
     }
 
@@ -222,7 +223,7 @@ impl<'a> LocalEngine<'a> {
     /// Computes a trunk's first `reach` tokens, unless all its branches have given way meanwhile.
     fn prefill(&mut self, id: TrunkId, reach: usize) {
         // A dropped trunk has no branch in the queue.
-        let Some(trunk) = self.trunks[id.0].as_mut() else {
+        let Some(trunk) = self.trunks.get_mut(&id) else {
             return;
         };
         let done = trunk.cache.len();
@@ -240,8 +241,8 @@ impl<'a> LocalEngine<'a> {
         let width = self.decoder.config().hidden_size;
         let trunks = &self.trunks;
         let cache_of = |id: TrunkId| {
-            trunks[id.0]
-                .as_ref()
+            trunks
+                .get(&id)
                 .map(|trunk| &trunk.cache)
                 .ok_or(RolloutError::UnknownTrunk { trunk: id })
         };
@@ -395,17 +396,15 @@ impl RolloutEngine for LocalEngine<'_> {
                 vocab_size: config.vocab_size,
             });
         }
-        let id = TrunkId(self.trunks.len());
-        self.trunks.push(Some(Trunk {
-            tokens,
-            cache: TrunkCache::new(config),
-        }));
+        let id = self.next_trunk;
+        self.next_trunk = TrunkId(id.0 + 1);
+        let cache = TrunkCache::new(config);
+        self.trunks.insert(id, Trunk { tokens, cache });
         Ok(id)
     }
 
     fn drop_trunk(&mut self, trunk: TrunkId) {
-        if let Some(slot) = self.trunks.get_mut(trunk.0) {
-            *slot = None;
+        if self.trunks.remove(&trunk).is_some() {
             self.waiting.retain(|branch| branch.trunk != trunk);
             self.active.retain(|branch| branch.trunk != trunk);
         }

@@ -145,10 +145,7 @@ impl LocalEngine<'_> {
             plan.pages += plan.own_pages(branch);
             plan.reach.insert(branch.trunk, 0);
         }
-        for (index, trunk) in self.trunks.iter().enumerate() {
-            let (id, Some(trunk)) = (TrunkId(index), trunk) else {
-                continue;
-            };
+        for (&id, trunk) in &self.trunks {
             if trunk.cache.is_empty() {
                 continue;
             }
@@ -176,7 +173,7 @@ impl LocalEngine<'_> {
     /// Gives a trunk's pages back; returns how many.
     pub(super) fn empty_trunk(&mut self, id: TrunkId) -> usize {
         let config = self.decoder.config();
-        self.trunks[id.0].as_mut().map_or(0, |trunk| {
+        self.trunks.get_mut(&id).map_or(0, |trunk| {
             let pages = trunk.cache.pages();
             trunk.cache = TrunkCache::new(config);
             pages
@@ -193,7 +190,7 @@ impl LocalEngine<'_> {
 
     /// Pages held now.
     pub(super) fn pages_in_use(&self) -> usize {
-        let trunks = self.trunks.iter().flatten();
+        let trunks = self.trunks.values();
         let trunks = trunks.map(|trunk| trunk.cache.pages()).sum::<usize>();
         let branches = self.active.iter().map(|branch| branch.cache.pages());
         trunks + branches.sum::<usize>()

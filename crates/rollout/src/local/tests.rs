@@ -254,6 +254,31 @@ fn dropping_a_trunk_ends_its_branches_only() {
 }
 
 #[test]
+fn an_engine_that_lives_long_keeps_nothing_of_trunks_that_were_dropped() {
+    let decoder = Decoder::new(&config(), &parameters());
+    let mut engine = LocalEngine::new(&decoder, sampling(1.0), 2).unwrap();
+    let mut last = None;
+    for tag in 0..300 {
+        let trunk = engine.add_trunk(trunk_tokens(tag % 4)).unwrap();
+        assert!(last < Some(trunk), "ids are not reused");
+        last = Some(trunk);
+        engine
+            .submit(BranchRequest {
+                trunk,
+                fork: 4,
+                key: Key::new(77).with(tag),
+                expected_tokens: 0,
+                tag,
+            })
+            .unwrap();
+        engine.step().unwrap();
+        engine.drop_trunk(trunk);
+        assert!(engine.trunks.is_empty() && engine.pending() == 0);
+        assert_eq!(engine.pages_in_use(), 0);
+    }
+}
+
+#[test]
 fn impossible_requests_are_refused() {
     let decoder = Decoder::new(&config(), &parameters());
     assert!(LocalEngine::new(&decoder, sampling(1.0), 0).is_err());
