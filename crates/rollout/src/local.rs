@@ -5,7 +5,7 @@ mod memory;
 #[cfg(feature = "cuda")]
 mod on_device;
 
-pub use memory::EngineLoad;
+pub use memory::{EngineLoad, host_cache_memory};
 
 use crate::engine::{Alternative, BranchRequest, FinishedBranch, RolloutEngine, TrunkId};
 use crate::sampling::{Draw, Sampler, Sampling};
@@ -83,8 +83,8 @@ pub struct RunningBranch<'a> {
 }
 
 impl<'a> LocalEngine<'a> {
-    /// An engine without work that runs at most `max_active_branches` at a time, with as much memory for
-    /// keys and values as they need; on a device, half of what is free there.
+    /// An engine without work that runs at most `max_active_branches` at a time. Their keys and values may take
+    /// half of the memory that is free now, of the device's where the decoder is on one.
     ///
     /// # Errors
     /// [`RolloutError::InvalidSetting`] if a sampling setting is outside its range or no branch may run.

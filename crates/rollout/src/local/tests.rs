@@ -312,6 +312,16 @@ fn impossible_requests_are_refused() {
     assert_eq!(engine.pending(), 0);
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn an_engine_without_a_bound_takes_half_of_what_is_free_at_most() {
+    let decoder = Decoder::new(&config(), &parameters());
+    let engine = LocalEngine::new(&decoder, sampling(1.0), 1).unwrap();
+    // What is free changes meanwhile, but does not double.
+    let free = seele_policy::machine::free_memory().unwrap() as usize;
+    assert!((1..free / decoder.page_bytes()).contains(&engine.most_pages));
+}
+
 #[test]
 fn diverged_weights_stop_the_engine() {
     let mut broken = parameters();
