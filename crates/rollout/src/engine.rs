@@ -77,8 +77,8 @@ pub trait RolloutEngine {
     /// Queues a branch.
     ///
     /// # Errors
-    /// [`RolloutError::UnknownTrunk`], [`RolloutError::ForkOutsideTrunk`], [`RolloutError::PoolTooSmall`];
-    /// nothing is queued.
+    /// [`RolloutError::UnknownTrunk`], [`RolloutError::ForkOutsideTrunk`], [`RolloutError::BeyondContext`],
+    /// [`RolloutError::PoolTooSmall`]; nothing is queued.
     fn submit(&mut self, request: BranchRequest) -> Result<(), RolloutError>;
 
     /// Fills the batch from the queue, draws one token for each running branch, and returns those

@@ -151,6 +151,7 @@ impl<'a> LocalEngine<'a> {
                 trunk_tokens,
             });
         }
+        self.check_context(request.fork, settings.sampling.max_new_tokens)?;
         self.check_fits_alone(trunk_tokens, settings.sampling.max_new_tokens)?;
         self.waiting.submit(request, settings);
         Ok(())
@@ -176,6 +177,20 @@ impl<'a> LocalEngine<'a> {
         self.trunks
             .get(&id)
             .ok_or(RolloutError::UnknownTrunk { trunk: id })
+    }
+
+    /// Refuses a branch that could get past the last position the model has.
+    fn check_context(&self, fork: usize, max_new_tokens: usize) -> Result<(), RolloutError> {
+        let context_tokens = self.decoder.config().max_position_embeddings;
+        // The last token is never an input.
+        if fork.saturating_add(max_new_tokens - 1) <= context_tokens {
+            return Ok(());
+        }
+        Err(RolloutError::BeyondContext {
+            fork,
+            max_new_tokens,
+            context_tokens,
+        })
     }
 
     /// Moves branches from the queue into the batch and prefills their trunks as far as they fork.

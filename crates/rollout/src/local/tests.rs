@@ -312,6 +312,42 @@ fn impossible_requests_are_refused() {
     assert_eq!(engine.pending(), 0);
 }
 
+#[test]
+fn a_branch_may_reach_the_end_of_the_context_and_not_beyond() {
+    let decoder = Decoder::new(&config(), &parameters());
+    let mut engine = LocalEngine::new(&decoder, sampling(1.0), 1).unwrap();
+    let trunk = engine.add_trunk(vec![7; 120]).unwrap();
+    let request = |fork| BranchRequest {
+        trunk,
+        fork,
+        key: Key::new(5),
+        expected_tokens: 0,
+        tag: 0,
+    };
+    // No token is one at which it could end early; the last of twelve is never an input.
+    let settings = BranchSettings {
+        sampling: Arc::new(Sampling {
+            stop_tokens: Vec::new(),
+            ..sampling(1.0)
+        }),
+        alternatives: 0,
+    };
+    assert_eq!(
+        engine.submit_with(request(118), settings.clone()),
+        Err(RolloutError::BeyondContext {
+            fork: 118,
+            max_new_tokens: 12,
+            context_tokens: 128
+        })
+    );
+    engine.submit_with(request(117), settings).unwrap();
+    let mut finished = Vec::new();
+    while engine.pending() > 0 {
+        finished.extend(engine.step().unwrap());
+    }
+    assert_eq!(finished[0].tokens.len(), 12);
+}
+
 #[cfg(target_os = "linux")]
 #[test]
 fn an_engine_without_a_bound_takes_half_of_what_is_free_at_most() {
