@@ -431,6 +431,11 @@ impl RolloutEngine for LocalEngine<'_> {
     }
 
     fn step(&mut self) -> Result<Vec<FinishedBranch>, RolloutError> {
+        // Threads that stay awake would wait for the device with nothing to do.
+        #[cfg(feature = "cuda")]
+        if self.decoder.on_device().is_some() {
+            return self.advance();
+        }
         team::together(|| self.advance())
     }
 
