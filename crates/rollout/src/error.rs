@@ -75,7 +75,7 @@ pub enum RolloutError {
     },
     /// The model gave a logit that is infinite or not a number.
     #[error(
-        "the model's logits for token {position} of branch {tag} are not finite; the weights have diverged or are damaged"
+        "the model's logits for token {position} of branch {tag} are not finite: the weights have diverged or are damaged; go back to an earlier checkpoint with a lower learning rate, or fetch the model again"
     )]
     NonFiniteLogits {
         /// The branch's tag.
