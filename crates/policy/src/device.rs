@@ -238,14 +238,18 @@ pub enum DeviceError {
     },
     #[cfg(feature = "cuda")]
     /// The device or the model is of a kind that the kernels are not made for.
-    #[error("{what}")]
+    #[error("{what}; {remedy}")]
     Unsupported {
         /// What is not supported, and what is.
         what: String,
+        /// What to do about it.
+        remedy: &'static str,
     },
     #[cfg(feature = "cuda")]
     /// A kernel does not compile.
-    #[error("the kernels do not compile for {target}: {log}")]
+    #[error(
+        "the kernels do not compile for {target}; use the libraries that `scripts/cuda.sh --run` fetches, or the CPU: {log}"
+    )]
     Compile {
         /// Architecture.
         target: String,
@@ -267,7 +271,9 @@ pub enum DeviceError {
     },
     #[cfg(feature = "cuda")]
     /// The driver or a library refused or failed.
-    #[error("{what} failed on the device: {reason}")]
+    #[error(
+        "{what} failed on the device: {reason}; start again (`--resume` goes on from the last checkpoint), and if it fails again see whether `nvidia-smi` shows a healthy GPU, or use the CPU"
+    )]
     Failed {
         /// What was done.
         what: &'static str,

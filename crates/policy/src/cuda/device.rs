@@ -291,6 +291,7 @@ pub(super) fn check(config: &ModelConfig) -> Result<(), DeviceError> {
                  {WIDEST_HEAD}",
                 config.head_dim
             ),
+            remedy: "use another model, or the CPU",
         });
     }
     if config.vocab_size > LARGEST_VOCABULARY {
@@ -300,6 +301,7 @@ pub(super) fn check(config: &ModelConfig) -> Result<(), DeviceError> {
                  {LARGEST_VOCABULARY}",
                 config.vocab_size
             ),
+            remedy: "use another model, or the CPU",
         });
     }
     Ok(())

@@ -112,6 +112,7 @@ impl Gpu {
                     "{} has compute capability {major}.{minor}, 8.0 is needed",
                     gpu.name
                 ),
+                remedy: "use another GPU, or the CPU",
             });
         }
         Ok(Arc::new(gpu))

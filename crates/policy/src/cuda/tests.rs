@@ -237,6 +237,7 @@ fn a_loss_that_refuses_leaves_the_gradient_alone() {
     }];
     let refusal = DeviceError::Unsupported {
         what: "no".to_owned(),
+        remedy: "none",
     };
     assert!(device.train(&group, 1.0, |_| Err(refusal)).is_err());
     assert_eq!(device.gradient_norm().unwrap(), 0.0);
