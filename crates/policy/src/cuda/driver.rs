@@ -1,6 +1,7 @@
 //! A GPU behind the driver's own interface, NVRTC and cuBLAS.
 
 use super::backend::{Argument, Backend, KERNELS, Matrix, Product, Recording, SUM_SQUARES, Shape};
+use super::staging::Staging;
 use crate::device::DeviceError;
 use crate::kernels::matmul::Compute;
 use cudarc::cublas::sys as blas;
@@ -16,7 +17,7 @@ const WORKSPACE: usize = 32 << 20;
 /// Oldest architecture: the first with bfloat16 products.
 const OLDEST: i32 = 80;
 
-fn failed(what: &'static str) -> impl Fn(DriverError) -> DeviceError {
+pub(super) fn failed(what: &'static str) -> impl Fn(DriverError) -> DeviceError {
     move |error| DeviceError::Failed {
         what,
         reason: format!("{error:?}"),
@@ -175,6 +176,8 @@ pub(super) fn compile(shape: Shape, capability: i32) -> Result<Vec<c_char>, Devi
 
 /// Kernels of one shape on a GPU, with an order of work of their own.
 pub(super) struct Driver {
+    /// Goes before the context does.
+    staging: Staging,
     gpu: Arc<Gpu>,
     shape: Shape,
     module: sys::CUmodule,
@@ -193,6 +196,7 @@ unsafe impl Sync for Driver {}
 impl Driver {
     pub(super) fn of(gpu: &Arc<Gpu>, shape: Shape) -> Result<Arc<dyn Backend>, DeviceError> {
         gpu.make_current()?;
+        let staging = Staging::new()?;
         let code = compile(shape, gpu.capability)?;
         // SAFETY: the code is a whole module for this device; names and attributes are those of its kernels.
         let (module, kernels) = unsafe {
@@ -218,6 +222,7 @@ impl Driver {
         let stream = cuda::stream::create(cuda::stream::StreamKind::NonBlocking)
             .map_err(failed("making a stream"))?;
         let mut driver = Self {
+            staging,
             gpu: Arc::clone(gpu),
             shape,
             module,
@@ -263,6 +268,8 @@ impl Drop for Driver {
             if self.gpu.make_current().is_err() {
                 return;
             }
+            // Copies from host memory may be under way. An error is an earlier one.
+            cuda::stream::synchronize(self.stream).ok();
             if !self.blas.is_null() {
                 cudarc::cublas::result::destroy_handle(self.blas).ok();
             }
@@ -309,9 +316,17 @@ impl Backend for Driver {
             return Ok(());
         }
         self.gpu.make_current()?;
-        // SAFETY: the range lies in an allocation; pageable memory is read before the call returns.
-        unsafe { cuda::memcpy_htod_async(to, bytes, self.stream) }
-            .map_err(failed("copying to the device"))
+        // SAFETY: the range lies in an allocation; what is read stays until the stream has been waited for, in
+        // `staging` or by the call below.
+        let copy = |from: &[u8]| {
+            unsafe { cuda::memcpy_htod_async(to, from, self.stream) }
+                .map_err(failed("copying to the device"))
+        };
+        if self.staging.copy(bytes, copy, || self.wait())? {
+            return Ok(());
+        }
+        copy(bytes)?;
+        self.staging.wait(|| self.wait())
     }
 
     fn download(&self, from: u64, bytes: &mut [u8]) -> Result<(), DeviceError> {
@@ -322,8 +337,8 @@ impl Backend for Driver {
                 cuda::memcpy_dtoh_async(bytes, from, self.stream)
                     .map_err(failed("copying from the device"))?;
             }
-            cuda::stream::synchronize(self.stream).map_err(failed("work before a copy"))
         }
+        self.staging.wait(|| self.wait())
     }
 
     fn copy(&self, from: u64, to: u64, bytes: usize) -> Result<(), DeviceError> {
@@ -444,6 +459,12 @@ impl Backend for Driver {
 }
 
 impl Driver {
+    /// Until all work so far is done.
+    fn wait(&self) -> Result<(), DeviceError> {
+        // SAFETY: the stream is ours.
+        unsafe { cuda::stream::synchronize(self.stream) }.map_err(failed("work before a copy"))
+    }
+
     /// Takes down what `work` launches, without running it.
     fn capture(
         &self,
