@@ -1,6 +1,6 @@
 //! Devices, and the decoder on one.
 
-use super::backend::{Backend, Shape};
+use super::backend::{Backend, Shape, Tiles};
 use super::cache::{PagePool, lock_pool, page_bytes};
 use super::decoding::DecodingStates;
 use super::driver::{Driver, Gpu};
@@ -12,6 +12,7 @@ use super::weights::Weights;
 use crate::config::ModelConfig;
 use crate::decoder::{DecoderOptions, Recompute};
 use crate::device::{DeviceError, Shortages};
+use crate::kernels::matmul::Compute;
 use crate::parameters::{Layout, Parameters};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -77,14 +78,23 @@ impl Device {
         }
     }
 
-    fn backend(&self, shape: Shape) -> Result<Arc<dyn Backend>, DeviceError> {
+    fn backend(&self, compute: Compute, head: usize) -> Result<Arc<dyn Backend>, DeviceError> {
         match &self.0 {
-            Kind::Gpu(gpu) => Driver::of(gpu, shape),
-            Kind::Emulated(memory) => Emulation::of(shape, memory),
+            Kind::Gpu(gpu) => Driver::of(gpu, Shape::fitting(compute, head, gpu.shared_memory)?),
+            Kind::Emulated(memory) => {
+                let tiles = Tiles::Large;
+                let shape = Shape {
+                    compute,
+                    head,
+                    tiles,
+                };
+                Emulation::of(shape, memory)
+            }
         }
     }
 
-    /// Compiles the kernels for a compute capability (90 is 9.0), which needs NVRTC and no GPU.
+    /// Compiles the kernels for a compute capability (90 is 9.0), with tiles for much shared memory and for little,
+    /// which needs NVRTC and no GPU.
     ///
     /// # Errors
     /// [`DeviceError::MissingLibrary`] without NVRTC, [`DeviceError::Compile`] with what it said.
@@ -93,12 +103,16 @@ impl Device {
         head_dim: usize,
         capability: usize,
     ) -> Result<(), DeviceError> {
-        let shape = Shape {
-            compute: options.compute,
-            head: head_dim,
-        };
         super::driver::check_compiler()?;
-        super::driver::compile(shape, capability as i32).map(drop)
+        for tiles in [Tiles::Large, Tiles::Small] {
+            let shape = Shape {
+                compute: options.compute,
+                head: head_dim,
+                tiles,
+            };
+            super::driver::compile(shape, capability as i32)?;
+        }
+        Ok(())
     }
 }
 
@@ -127,10 +141,7 @@ impl DeviceDecoder {
         trains: bool,
     ) -> Result<Self, DeviceError> {
         check(config)?;
-        let backend = device.backend(Shape {
-            compute: options.compute,
-            head: config.head_dim,
-        })?;
+        let backend = device.backend(options.compute, config.head_dim)?;
         let decoder = Self::on(
             device.name(),
             backend,

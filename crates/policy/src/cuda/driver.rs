@@ -54,6 +54,8 @@ pub(super) struct Gpu {
     pub(super) name: String,
     /// Compute capability: 90 is 9.0.
     capability: i32,
+    /// Bytes that a block can have at most.
+    pub(super) shared_memory: usize,
 }
 
 // SAFETY: a context may be used from any thread that makes it current, which every use does.
@@ -90,14 +92,16 @@ impl Gpu {
         use sys::CUdevice_attribute::{
             CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR as MAJOR,
             CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR as MINOR,
+            CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN as SHARED,
         };
         // SAFETY: the device is one that the driver gave.
-        let (major, minor, context) = unsafe {
+        let (major, minor, shared, context) = unsafe {
             let attribute = |which| cuda::device::get_attribute(device, which);
             let asked = failed("asking for the device's capability");
             (
                 attribute(MAJOR).map_err(&asked)?,
                 attribute(MINOR).map_err(&asked)?,
+                attribute(SHARED).map_err(&asked)?,
                 cuda::primary_ctx::retain(device).map_err(failed("making a context"))?,
             )
         };
@@ -106,6 +110,7 @@ impl Gpu {
             context,
             name: cuda::device::get_name(device).map_err(failed("asking for the device's name"))?,
             capability: 10 * major + minor,
+            shared_memory: shared.max(0) as usize,
         };
         if gpu.capability < OLDEST {
             return Err(DeviceError::Unsupported {

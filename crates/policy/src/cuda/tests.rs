@@ -4,6 +4,9 @@
     reason = "a test may stop at what it did not expect"
 )]
 
+use super::backend::{Shape, Tiles};
+use super::driver::{Driver, Gpu};
+use super::emulation::{EmulatedMemory, Emulation};
 use super::{
     DecodeInput, Device, DeviceDecoder, DeviceError, DevicePages, Footprint, TokenRequest,
 };
@@ -587,10 +590,46 @@ fn what_the_kernels_are_not_made_for_is_refused() {
     assert!(made.is_err_and(|error| error.to_string().contains("a width of 256")));
 }
 
+/// The tiles of devices with little shared memory, for the heads that need them and for some that do not.
+#[test]
+fn small_tiles_compute_the_same() {
+    let wide = ModelConfig {
+        heads: 2,
+        kv_heads: 1,
+        head_dim: 72,
+        ..config()
+    };
+    for config in [config(), wide] {
+        let parameters = parameters(&config);
+        let shape = Shape {
+            compute: Compute::F32,
+            head: config.head_dim,
+            tiles: Tiles::Small,
+        };
+        let backend = match Device::count() {
+            0 => Emulation::of(shape, &EmulatedMemory::new(None)),
+            _ => Driver::of(&Gpu::open(0).unwrap(), shape),
+        };
+        let backend = match backend {
+            Err(error @ DeviceError::MissingLibrary { .. }) => {
+                eprintln!("skipped: {error}");
+                return;
+            }
+            made => made.unwrap(),
+        };
+        let options = options(Compute::F32, Recompute::None);
+        let device = DeviceDecoder::on("", backend, &config, parameters.layout(), options, true);
+        let device = device.unwrap();
+        device.update(&parameters).unwrap();
+        compare_training(&device, &parameters);
+        compare_decoding(&device, &references(&device, &parameters));
+    }
+}
+
 #[test]
 fn every_kernel_compiles_for_hopper_and_ampere() {
     for compute in [Compute::F32, Compute::Bf16] {
-        for (head_dim, capability) in [(64, 90), (128, 90), (64, 80), (24, 90)] {
+        for (head_dim, capability) in [(64, 90), (128, 90), (64, 80), (24, 90), (128, 86)] {
             let options = options(compute, Recompute::None);
             match Device::check_kernels(options, head_dim, capability) {
                 Err(error @ DeviceError::MissingLibrary { .. }) => {
