@@ -88,6 +88,16 @@ impl Arena {
         }
     }
 
+    /// No memory, and so no room for anything.
+    pub(super) fn none() -> Self {
+        Self {
+            first: 0,
+            size: 0,
+            taken: 0,
+            most: 0,
+        }
+    }
+
     /// As much as there is to ask for, for a rehearsal.
     pub(super) fn endless() -> Self {
         Self {
@@ -152,5 +162,27 @@ impl Work<'_> {
     /// Gives back what was taken since.
     pub(super) fn reset(&mut self, mark: usize) {
         self.arena.taken = mark;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::backend::{Rehearsal, Tiles};
+    use super::*;
+    use crate::kernels::matmul::Compute;
+
+    #[test]
+    fn where_there_is_no_memory_there_is_no_room() {
+        let backend = Rehearsal::new(Shape {
+            compute: Compute::F32,
+            head: 8,
+            tiles: Tiles::Large,
+        });
+        let arena = Arena::none();
+        let mut work = Work {
+            backend: &backend,
+            arena,
+        };
+        assert!(matches!(work.take(1), Err(DeviceError::OutOfMemory { .. })));
     }
 }

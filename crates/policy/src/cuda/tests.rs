@@ -20,6 +20,7 @@ use crate::device::DecodingCalls;
 use crate::kernels::softmax::log_sum_exp;
 use crate::parameters::{Layout, Parameters};
 use seele_random::Key;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 fn config() -> ModelConfig {
     ModelConfig {
@@ -624,6 +625,40 @@ fn small_tiles_compute_the_same() {
         compare_training(&device, &parameters);
         compare_decoding(&device, &references(&device, &parameters));
     }
+}
+
+/// Whoever asks for the room that is free takes the work memory away, which a pass must not notice.
+#[test]
+fn work_memory_stays_while_a_pass_uses_it() {
+    let config = tiny_config();
+    let options = options(Compute::F32, Recompute::None);
+    let Some(device) = on_device(&config, &parameters(&config), options) else {
+        return;
+    };
+    let trunk = tokens(9, 3);
+    let group = [TreeGroup {
+        trunk: &trunk,
+        prompt_tokens: 4,
+        branches: Vec::new(),
+    }];
+    let is_done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_done.load(Ordering::Relaxed) {
+                device.cache_memory();
+                std::thread::yield_now();
+            }
+        });
+        let passes = (0..20).map(|_| {
+            device.train(&group, 1.0, |_| {
+                Ok::<_, DeviceError>(ScoreGradients::default())
+            })
+        });
+        let all: Result<Vec<_>, _> = passes.collect();
+        is_done.store(true, Ordering::Relaxed);
+        let all = all.unwrap();
+        assert!(all.iter().all(|scores| *scores == all[0]));
+    });
 }
 
 #[test]

@@ -49,15 +49,17 @@ impl DeviceDecoder {
     /// # Errors
     /// [`DeviceError::OutOfMemory`] if there is not: train on fewer groups at a time.
     pub fn reserve(&self, groups: &[TreeGroup<'_>]) -> Result<(), DeviceError> {
-        let rows = Rows::of(groups);
-        let mut guard = self.lock();
-        let state = &mut *guard;
+        self.reserve_rows(&mut self.lock(), &Rows::of(groups))
+    }
+
+    /// As [`reserve`](Self::reserve), for whoever holds the lock until the memory is used.
+    fn reserve_rows(&self, state: &mut State, rows: &Rows) -> Result<(), DeviceError> {
         let reserve = |state: &mut State| {
             state.rehearse(&self.config, self.options.recompute, |pass, work| {
-                let forward = pass.forward_kept(work, &rows)?;
+                let forward = pass.forward_kept(work, rows)?;
                 let targets = (rows.targets.as_slice(), rows.slots);
                 pass.score(work, forward.normed, targets, 1.0)?;
-                pass.backward_all(work, &rows, &forward, &ScoreGradients::default(), 1.0)
+                pass.backward_all(work, rows, &forward, &ScoreGradients::default(), 1.0)
             })
         };
         match reserve(state) {
@@ -86,13 +88,13 @@ impl DeviceDecoder {
         temperature: f32,
         loss: impl FnOnce(&TokenScores) -> Result<ScoreGradients, E>,
     ) -> Result<TokenScores, E> {
-        self.reserve(groups)?;
         let rows = Rows::of(groups);
-        let state = self.lock();
+        let mut state = self.lock();
         assert!(
             state.learning.is_some(),
             "the decoder was not made to be trained"
         );
+        self.reserve_rows(&mut state, &rows)?;
         let pass = state.pass(&self.config, self.options.recompute);
         let mut work = state.work();
         let forward = pass.forward_kept(&mut work, &rows)?;
