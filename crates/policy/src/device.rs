@@ -246,6 +246,13 @@ pub enum DeviceError {
         remedy: &'static str,
     },
     #[cfg(feature = "cuda")]
+    /// What a pass was given does not fit the model or its own parts; nothing has been computed.
+    #[error("{what}")]
+    InvalidInput {
+        /// What does not fit.
+        what: String,
+    },
+    #[cfg(feature = "cuda")]
     /// A kernel does not compile.
     #[error(
         "the kernels do not compile for {target}; use the libraries that `scripts/cuda.sh --run` fetches, or the CPU: {log}"

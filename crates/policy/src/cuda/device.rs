@@ -132,7 +132,8 @@ impl DeviceDecoder {
     /// values get half), not into what it says.
     ///
     /// # Errors
-    /// [`DeviceError`] if the kernels are not made for the model, or the device has no room.
+    /// [`DeviceError`] if the kernels are not made for the model, the parameters are another model's, or the device
+    /// has no room.
     pub fn new(
         device: &Device,
         config: &ModelConfig,
@@ -141,6 +142,11 @@ impl DeviceDecoder {
         trains: bool,
     ) -> Result<Self, DeviceError> {
         check(config)?;
+        if **parameters.layout() != Layout::of(config) {
+            return Err(DeviceError::InvalidInput {
+                what: "the parameters are those of another model than the configuration".to_owned(),
+            });
+        }
         let backend = device.backend(options.compute, config.head_dim)?;
         let decoder = Self::on(
             device.name(),
@@ -279,7 +285,7 @@ impl DeviceDecoder {
     /// Takes over new weights.
     ///
     /// # Errors
-    /// [`DeviceError::Failed`].
+    /// [`DeviceError::InvalidInput`] if they are another model's, [`DeviceError::Failed`].
     pub fn update(&self, parameters: &Parameters) -> Result<(), DeviceError> {
         let mut state = self.lock();
         let State {

@@ -37,6 +37,23 @@ impl Memory {
         backend.upload(memory.at, bytes_of(values))?;
         Ok(memory)
     }
+
+    /// Refuses a copy of another size than the whole.
+    ///
+    /// # Errors
+    /// [`DeviceError::InvalidInput`].
+    pub(super) fn check_size<T: Plain>(&self, values: &[T]) -> Result<(), DeviceError> {
+        let given = size_of_val(values);
+        if given == self.bytes {
+            return Ok(());
+        }
+        Err(DeviceError::InvalidInput {
+            what: format!(
+                "{given} bytes were given for {} on the device: they are another model's",
+                self.bytes
+            ),
+        })
+    }
 }
 
 impl Drop for Memory {

@@ -627,6 +627,72 @@ fn small_tiles_compute_the_same() {
     }
 }
 
+#[test]
+fn what_would_be_looked_for_outside_the_buffers_is_refused() {
+    let config = tiny_config();
+    let parameters = parameters(&config);
+    let options = options(Compute::F32, Recompute::None);
+    let (Some(device), Some(other)) = (
+        on_device(&config, &parameters, options),
+        on_device(&config, &parameters, options),
+    ) else {
+        return;
+    };
+    let refused = |what: &str, outcome: Result<(), DeviceError>| match outcome {
+        Err(DeviceError::InvalidInput { what: found }) if found.contains(what) => {}
+        other => panic!("{what}: {other:?}"),
+    };
+    let trunk = tokens(8, 3);
+    for (prompt_tokens, fork, token, what) in [
+        (0, 8, 1, "has a prompt of 0"),
+        (9, 8, 1, "has a prompt of 9"),
+        (4, 9, 1, "forks after 9 tokens of a trunk of 8"),
+        (4, 0, 1, "forks after 0 tokens"),
+        (4, 8, 50, "token 50 is outside the vocabulary of 50"),
+    ] {
+        let sampled = [3, token];
+        let group = [TreeGroup {
+            trunk: &trunk,
+            prompt_tokens,
+            branches: vec![TreeBranch {
+                fork,
+                tokens: &sampled,
+            }],
+        }];
+        refused(what, device.evaluate(&group, 1.0).map(drop));
+        refused(what, device.reserve(&group));
+    }
+    let (mut pages, mut own, mut hidden) =
+        (DevicePages::default(), DevicePages::default(), Vec::new());
+    device.prefill(&mut pages, 0, &trunk, &mut hidden).unwrap();
+    let mut decode = |device: &DeviceDecoder, fork: usize, len: usize| {
+        let row = DecodeInput {
+            trunk: &pages,
+            fork,
+            own: &mut own,
+            len,
+            token: 1,
+        };
+        device.decode(&mut [row], &mut hidden)
+    };
+    decode(&device, 8, 0).unwrap();
+    refused("33 positions", decode(&device, 33, 1));
+    refused("33 positions", decode(&device, 8, 33));
+    refused("another decoder", decode(&other, 8, 1));
+    let prefilled = device.prefill(&mut pages, 33, &trunk, &mut hidden);
+    refused("33 positions", prefilled);
+    let larger = ModelConfig {
+        vocab_size: 60,
+        ..config
+    };
+    let mut larger = Parameters::random(&larger, Key::new(1));
+    refused("another model", device.update(&larger));
+    refused("another model", device.read_parameters(&mut larger));
+    let mut moments = AdamW::new(larger.values.len());
+    refused("another model", device.write_moments(&moments));
+    refused("another model", device.read_moments(&mut moments));
+}
+
 /// Whoever asks for the room that is free takes the work memory away, which a pass must not notice.
 #[test]
 fn work_memory_stays_while_a_pass_uses_it() {
