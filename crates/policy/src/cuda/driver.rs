@@ -476,22 +476,22 @@ impl Driver {
         work: &mut dyn FnMut() -> Result<(), DeviceError>,
     ) -> Result<Graph, DeviceError> {
         use sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL as THREAD;
-        // SAFETY: the stream is ours; the graph is destroyed once, after it is made executable.
+        // SAFETY: the stream is ours; the graph is destroyed once, after it has been made executable or not.
         unsafe {
             cuda::stream::begin_capture(self.stream, THREAD)
                 .map_err(failed("taking down launches"))?;
             let done = work();
-            let graph =
-                cuda::stream::end_capture(self.stream).map_err(failed("taking down launches"));
-            done?;
-            let graph = graph?;
-            let flags = sys::CUgraphInstantiate_flags(0);
-            let made = cuda::graph::instantiate(graph, flags);
-            cuda::graph::destroy(graph).ok();
-            Ok(Graph(
-                made.map_err(failed("preparing launches"))?,
-                Arc::clone(&self.gpu),
-            ))
+            let graph = cuda::stream::end_capture(self.stream);
+            let made = done.and_then(|()| {
+                let graph = graph.map_err(failed("taking down launches"))?;
+                let flags = sys::CUgraphInstantiate_flags(0);
+                cuda::graph::instantiate(graph, flags).map_err(failed("preparing launches"))
+            });
+            // Also what was taken down before `work` failed; a capture that was broken off leaves none.
+            if let Some(graph) = graph.ok().filter(|graph| !graph.is_null()) {
+                cuda::graph::destroy(graph).ok();
+            }
+            Ok(Graph(made?, Arc::clone(&self.gpu)))
         }
     }
 }
