@@ -40,7 +40,7 @@ DEVICE void load_keys(number *keys, number *values, int rows, const Queries &q, 
     }
 }
 
-// Block (tile, head). out is [rows, heads * HEAD]; log_sums ([heads, rows]) may be absent.
+// Block (tile, head). out is [rows, heads * HEAD], log_sums [heads, rows].
 KERNEL(128, attend)(const number *qkv, int heads, int kv_heads, const Queries *tiles, const address *pages, int layer,
                     float scale, int rows, number *out, float *log_sums) {
     Queries q = tiles[blockIdx.x];
@@ -99,7 +99,7 @@ KERNEL(128, attend)(const number *qkv, int heads, int kv_heads, const Queries *t
             if (column < HEAD)
                 narrow(sums.at[n][i] / total[i / 2], out[((size_t)(q.row + row) * heads + head) * HEAD + column]);
         }
-        if (log_sums && lane() % 4 == 0 && i % 2 == 0)
+        if (lane() % 4 == 0 && i % 2 == 0)
             log_sums[(size_t)head * rows + q.row + row] = largest[i / 2] + logf(total[i / 2]);
     }
 }
