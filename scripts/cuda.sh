@@ -29,7 +29,7 @@ export LD_LIBRARY_PATH="$libraries${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
 set -- -p seele-policy -p seele-rollout -p seele-train -p seele --features seele/cuda
 cargo clippy --release --workspace --features seele/cuda --all-targets -- -D warnings
 cargo build --release -p seele --features cuda
-# Every kernel for compute capability 9.0 and 8.0; the device's decoder against the CPU's, on its kernels' CPU form or
+# Every kernel for compute capability 9.0, 8.6 and 8.0; the device's decoder against the CPU's, on its kernels' CPU form or
 # on a GPU that is there; devices short of memory.
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT

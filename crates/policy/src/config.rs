@@ -10,6 +10,8 @@ use std::path::Path;
 const LARGEST_MODEL: u128 = 1 << 40;
 /// Largest number of blocks, likewise.
 const MOST_LAYERS: usize = 10_000;
+/// Longest context, likewise: sines and cosines of every position are in memory, 2 GiB for heads of 128.
+const LONGEST_CONTEXT: usize = 1 << 22;
 
 /// Which published architecture a folder claims; decides names and defaults when it is saved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -100,6 +102,14 @@ impl ModelConfig {
 impl ModelConfig {
     /// Refuses sizes whose tensors no machine could hold, so that later arithmetic cannot overflow.
     pub(crate) fn check_sizes(&self, origin: &Path) -> Result<(), LoadError> {
+        if self.max_position_embeddings > LONGEST_CONTEXT {
+            return Err(LoadError::InvalidKey {
+                path: origin.to_owned(),
+                key: "max_position_embeddings".to_owned(),
+                found: self.max_position_embeddings.to_string(),
+                expected: format!("at most {LONGEST_CONTEXT}"),
+            });
+        }
         let [vocab, hidden, inner, layers] = [
             self.vocab_size,
             self.hidden_size,

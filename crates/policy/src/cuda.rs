@@ -26,6 +26,7 @@ mod gradients;
 mod memory;
 mod optimizer;
 mod scores;
+mod staging;
 mod state;
 mod training;
 mod weights;

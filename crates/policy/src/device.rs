@@ -9,7 +9,7 @@ use std::ops::AddAssign;
 use std::str::FromStr;
 
 /// Where a model is to compute: `cpu`, `cuda` (the first GPU), `cuda:1` (the second), or `auto`: the first GPU if
-/// this build can use one and there is one, else the CPU.
+/// this build can use one and there is one, else the CPU, with a warning if there is one that cannot be used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum DeviceChoice {
@@ -97,7 +97,7 @@ impl DeviceChoice {
         match self {
             Self::Cpu => Ok(None),
             Self::Auto if Device::count() == 0 => Ok(None),
-            Self::Auto => Device::open(0).map(Some),
+            Self::Auto => or_cpu(Device::open(0)),
             Self::Cuda(ordinal) => Device::open(ordinal).map(Some),
             Self::Emulated { mebibytes: None } => Ok(Some(Device::emulated())),
             Self::Emulated {
@@ -138,6 +138,24 @@ impl DeviceChoice {
         self.check()?;
         let _ = trains;
         Ok(Decoder::with_options(config, parameters, options))
+    }
+}
+
+/// A GPU, or the CPU (`None`) with a warning where this machine or the GPU lacks what the kernels need.
+#[cfg(feature = "cuda")]
+fn or_cpu<D>(opened: Result<D, DeviceError>) -> Result<Option<D>, DeviceError> {
+    /// A run asks more than once.
+    static TOLD: std::sync::Once = std::sync::Once::new();
+    match opened {
+        Err(
+            error @ (DeviceError::MissingLibrary { .. }
+            | DeviceError::Unsupported { .. }
+            | DeviceError::NoDevice { .. }),
+        ) => {
+            TOLD.call_once(|| tracing::warn!("the GPU is not used, the CPU is: {error}"));
+            Ok(None)
+        }
+        opened => opened.map(Some),
     }
 }
 
@@ -238,14 +256,25 @@ pub enum DeviceError {
     },
     #[cfg(feature = "cuda")]
     /// The device or the model is of a kind that the kernels are not made for.
-    #[error("{what}")]
+    #[error("{what}; {remedy}")]
     Unsupported {
         /// What is not supported, and what is.
+        what: String,
+        /// What to do about it.
+        remedy: &'static str,
+    },
+    #[cfg(feature = "cuda")]
+    /// What a pass was given does not fit the model or its own parts; nothing has been computed.
+    #[error("{what}")]
+    InvalidInput {
+        /// What does not fit.
         what: String,
     },
     #[cfg(feature = "cuda")]
     /// A kernel does not compile.
-    #[error("the kernels do not compile for {target}: {log}")]
+    #[error(
+        "the kernels do not compile for {target}; use the libraries that `scripts/cuda.sh --run` fetches, or the CPU: {log}"
+    )]
     Compile {
         /// Architecture.
         target: String,
@@ -267,7 +296,9 @@ pub enum DeviceError {
     },
     #[cfg(feature = "cuda")]
     /// The driver or a library refused or failed.
-    #[error("{what} failed on the device: {reason}")]
+    #[error(
+        "{what} failed on the device: {reason}; start again (`--resume` goes on from the last checkpoint), and if it fails again see whether `nvidia-smi` shows a healthy GPU, or use the CPU"
+    )]
     Failed {
         /// What was done.
         what: &'static str,
@@ -336,6 +367,28 @@ mod tests {
         for text in ["emulated:", "emulated:0", "emulated:-1"] {
             assert!(text.parse::<DeviceChoice>().is_err(), "{text}");
         }
+    }
+
+    #[cfg(feature = "cuda")]
+    #[test]
+    fn auto_takes_the_cpu_where_the_gpu_lacks_something_but_not_where_it_fails() {
+        let missing = DeviceError::MissingLibrary {
+            library: "NVRTC",
+            remedy: "fetch it",
+        };
+        let old = DeviceError::Unsupported {
+            what: "capability 7.5".to_owned(),
+            remedy: "use the CPU",
+        };
+        for error in [missing, old] {
+            assert_eq!(or_cpu::<()>(Err(error)), Ok(None));
+        }
+        let failed = DeviceError::Failed {
+            what: "making a context",
+            reason: "an error".to_owned(),
+        };
+        assert_eq!(or_cpu::<()>(Err(failed.clone())), Err(failed));
+        assert_eq!(or_cpu(Ok(3)), Ok(Some(3)));
     }
 
     #[cfg(not(feature = "cuda"))]

@@ -14,6 +14,7 @@ mod fsdp;
 mod gguf;
 pub mod huggingface;
 pub mod kernels;
+pub mod machine;
 pub mod model;
 pub mod parameters;
 pub mod tokenizer;

@@ -186,6 +186,11 @@ fn what_is_not_computed_is_refused_by_name() {
         ),
         (
             llama(),
+            json!({ "max_position_embeddings": 1_u64 << 31 }),
+            "`config.json`: `max_position_embeddings` is 2147483648, but must be at most 4194304",
+        ),
+        (
+            llama(),
             json!({ "num_hidden_layers": 20000 }),
             "`config.json`: `num_hidden_layers` is 20000",
         ),

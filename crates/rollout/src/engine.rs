@@ -5,7 +5,7 @@ use seele_random::Key;
 
 /// A trunk of one engine. Ids are not reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct TrunkId(pub(crate) usize);
+pub struct TrunkId(pub(crate) u64);
 
 /// One rollout to be made: the sequence is `trunk[..fork]` followed by generated tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,8 +77,8 @@ pub trait RolloutEngine {
     /// Queues a branch.
     ///
     /// # Errors
-    /// [`RolloutError::UnknownTrunk`], [`RolloutError::ForkOutsideTrunk`], [`RolloutError::PoolTooSmall`];
-    /// nothing is queued.
+    /// [`RolloutError::UnknownTrunk`], [`RolloutError::ForkOutsideTrunk`], [`RolloutError::BeyondContext`],
+    /// [`RolloutError::PoolTooSmall`]; nothing is queued.
     fn submit(&mut self, request: BranchRequest) -> Result<(), RolloutError>;
 
     /// Fills the batch from the queue, draws one token for each running branch, and returns those

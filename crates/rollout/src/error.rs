@@ -37,6 +37,18 @@ pub enum RolloutError {
         /// Tokens of the trunk.
         trunk_tokens: usize,
     },
+    /// A branch could become longer than the model's context.
+    #[error(
+        "a branch that forks after {fork} tokens and may draw {max_new_tokens} more does not fit the model's context of {context_tokens}; shorten the prompt or allow fewer new tokens"
+    )]
+    BeyondContext {
+        /// Trunk tokens in front of the branch.
+        fork: usize,
+        /// Longest branch.
+        max_new_tokens: usize,
+        /// Positions that the model has.
+        context_tokens: usize,
+    },
     /// Even alone a branch would not fit into the key-value memory.
     #[error(
         "a trunk of {trunk_tokens} tokens with a branch of up to {max_new_tokens} needs {needed} MiB for its keys and values, but the pool has {pool}; give it more memory or allow fewer new tokens"
@@ -63,7 +75,7 @@ pub enum RolloutError {
     },
     /// The model gave a logit that is infinite or not a number.
     #[error(
-        "the model's logits for token {position} of branch {tag} are not finite; the weights have diverged or are damaged"
+        "the model's logits for token {position} of branch {tag} are not finite: the weights have diverged or are damaged; go back to an earlier checkpoint with a lower learning rate, or fetch the model again"
     )]
     NonFiniteLogits {
         /// The branch's tag.

@@ -46,7 +46,7 @@
 //! - [`LocalEngine::submit_with`], [`LocalEngine::running`], [`LocalEngine::cancel`]: for a server, whose
 //!   branches each have settings of their own and are watched while they grow.
 //! - [`complete`]: many completions of many prompts, the engine kept full.
-//! - [`EngineLoad`]: the memory that an engine will hold.
+//! - [`EngineLoad`]: the memory that an engine will hold; [`host_cache_memory`]: what it may where nothing is said.
 //! - [`Sampling`]: temperature, top-k, top-p, greedy, and when a branch ends.
 //! - [`RolloutStatistics`]: what the work was, how full the batch, and where the time went.
 #![forbid(unsafe_code)]
@@ -61,6 +61,6 @@ mod statistics;
 pub use complete::{Completion, complete};
 pub use engine::{Alternative, BranchRequest, Finish, FinishedBranch, RolloutEngine, TrunkId};
 pub use error::RolloutError;
-pub use local::{BranchSettings, EngineLoad, LocalEngine, RunningBranch};
+pub use local::{BranchSettings, EngineLoad, LocalEngine, RunningBranch, host_cache_memory};
 pub use sampling::{Draw, Sampler, Sampling};
 pub use statistics::{RolloutStatistics, RolloutTimes};

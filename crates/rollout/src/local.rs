@@ -5,7 +5,7 @@ mod memory;
 #[cfg(feature = "cuda")]
 mod on_device;
 
-pub use memory::EngineLoad;
+pub use memory::{EngineLoad, host_cache_memory};
 
 use crate::engine::{Alternative, BranchRequest, FinishedBranch, RolloutEngine, TrunkId};
 use crate::sampling::{Draw, Sampler, Sampling};
@@ -13,6 +13,7 @@ use crate::{RolloutError, RolloutStatistics};
 use branch::{Branch, Waiting};
 use seele_policy::decoder::{DecodeRow, Decoder, TrunkCache};
 use seele_policy::kernels::team;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -31,8 +32,8 @@ const LOGIT_ROWS: usize = 128;
 pub struct LocalEngine<'a> {
     decoder: &'a Decoder,
     settings: BranchSettings,
-    /// By id; `None` once dropped.
-    trunks: Vec<Option<Trunk>>,
+    trunks: BTreeMap<TrunkId, Trunk>,
+    next_trunk: TrunkId,
     waiting: Waiting,
     /// Ordered by trunk: the decoder reads a trunk's cache once for adjacent rows.
     active: Vec<Branch>,
@@ -82,8 +83,8 @@ pub struct RunningBranch<'a> {
 }
 
 impl<'a> LocalEngine<'a> {
-    /// An engine without work that runs at most `max_active_branches` at a time, with as much memory for
-    /// keys and values as they need; on a device, half of what is free there.
+    /// An engine without work that runs at most `max_active_branches` at a time. Their keys and values may take
+    /// half of the memory that is free now, of the device's where the decoder is on one.
     ///
     /// # Errors
     /// [`RolloutError::InvalidSetting`] if a sampling setting is outside its range or no branch may run.
@@ -106,7 +107,8 @@ impl<'a> LocalEngine<'a> {
                 sampling: Arc::new(sampling),
                 alternatives: 0,
             },
-            trunks: Vec::new(),
+            trunks: BTreeMap::new(),
+            next_trunk: TrunkId(0),
             waiting: Waiting::default(),
             active: Vec::new(),
             most_pages: memory::most_pages(decoder),
@@ -149,6 +151,7 @@ impl<'a> LocalEngine<'a> {
                 trunk_tokens,
             });
         }
+        self.check_context(request.fork, settings.sampling.max_new_tokens)?;
         self.check_fits_alone(trunk_tokens, settings.sampling.max_new_tokens)?;
         self.waiting.submit(request, settings);
         Ok(())
@@ -172,9 +175,22 @@ impl<'a> LocalEngine<'a> {
 
     fn trunk(&self, id: TrunkId) -> Result<&Trunk, RolloutError> {
         self.trunks
-            .get(id.0)
-            .and_then(Option::as_ref)
+            .get(&id)
             .ok_or(RolloutError::UnknownTrunk { trunk: id })
+    }
+
+    /// Refuses a branch that could get past the last position the model has.
+    fn check_context(&self, fork: usize, max_new_tokens: usize) -> Result<(), RolloutError> {
+        let context_tokens = self.decoder.config().max_position_embeddings;
+        // The last token is never an input.
+        if fork.saturating_add(max_new_tokens - 1) <= context_tokens {
+            return Ok(());
+        }
+        Err(RolloutError::BeyondContext {
+            fork,
+            max_new_tokens,
+            context_tokens,
+        })
     }
 
     /// Moves branches from the queue into the batch and prefills their trunks as far as they fork.
@@ -222,7 +238,7 @@ impl<'a> LocalEngine<'a> {
     /// Computes a trunk's first `reach` tokens, unless all its branches have given way meanwhile.
     fn prefill(&mut self, id: TrunkId, reach: usize) {
         // A dropped trunk has no branch in the queue.
-        let Some(trunk) = self.trunks[id.0].as_mut() else {
+        let Some(trunk) = self.trunks.get_mut(&id) else {
             return;
         };
         let done = trunk.cache.len();
@@ -240,8 +256,8 @@ impl<'a> LocalEngine<'a> {
         let width = self.decoder.config().hidden_size;
         let trunks = &self.trunks;
         let cache_of = |id: TrunkId| {
-            trunks[id.0]
-                .as_ref()
+            trunks
+                .get(&id)
                 .map(|trunk| &trunk.cache)
                 .ok_or(RolloutError::UnknownTrunk { trunk: id })
         };
@@ -395,17 +411,15 @@ impl RolloutEngine for LocalEngine<'_> {
                 vocab_size: config.vocab_size,
             });
         }
-        let id = TrunkId(self.trunks.len());
-        self.trunks.push(Some(Trunk {
-            tokens,
-            cache: TrunkCache::new(config),
-        }));
+        let id = self.next_trunk;
+        self.next_trunk = TrunkId(id.0 + 1);
+        let cache = TrunkCache::new(config);
+        self.trunks.insert(id, Trunk { tokens, cache });
         Ok(id)
     }
 
     fn drop_trunk(&mut self, trunk: TrunkId) {
-        if let Some(slot) = self.trunks.get_mut(trunk.0) {
-            *slot = None;
+        if self.trunks.remove(&trunk).is_some() {
             self.waiting.retain(|branch| branch.trunk != trunk);
             self.active.retain(|branch| branch.trunk != trunk);
         }
@@ -417,6 +431,11 @@ impl RolloutEngine for LocalEngine<'_> {
     }
 
     fn step(&mut self) -> Result<Vec<FinishedBranch>, RolloutError> {
+        // Threads that stay awake would wait for the device with nothing to do.
+        #[cfg(feature = "cuda")]
+        if self.decoder.on_device().is_some() {
+            return self.advance();
+        }
         team::together(|| self.advance())
     }
 

@@ -45,15 +45,52 @@ pub(super) const SOURCES: [&str; 6] = [
     include_str!("kernels/optimizer.cu"),
 ];
 
+/// Tiles of keys and queries that a block of attention has in shared memory at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Tiles {
+    Large,
+    /// For float32 heads wider than 64 on devices with 99 KiB of shared memory a block.
+    Small,
+}
+
 /// What the kernels are compiled for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Shape {
     pub(super) compute: Compute,
     /// Width of an attention head.
     pub(super) head: usize,
+    pub(super) tiles: Tiles,
 }
 
 impl Shape {
+    /// That with the largest tiles for which `shared_memory` bytes a block are enough.
+    ///
+    /// # Errors
+    /// [`DeviceError::Unsupported`] where no tiles are small enough.
+    pub(super) fn fitting(
+        compute: Compute,
+        head: usize,
+        shared_memory: usize,
+    ) -> Result<Self, DeviceError> {
+        let shapes = [Tiles::Large, Tiles::Small].map(|tiles| Self {
+            compute,
+            head,
+            tiles,
+        });
+        let fits = |shape: &Self| shape.most_shared() as usize <= shared_memory;
+        shapes
+            .into_iter()
+            .find(fits)
+            .ok_or_else(|| DeviceError::Unsupported {
+                what: format!(
+                    "attention heads of width {head} in this number type need more than the {} KiB of shared \
+                     memory that a block has on this device",
+                    shared_memory >> 10
+                ),
+                remedy: "use `model.compute = \"bf16\"`, or the CPU",
+            })
+    }
+
     /// Bytes of a number.
     pub(super) fn number(self) -> usize {
         match self.compute {
@@ -65,7 +102,11 @@ impl Shape {
     /// The whole source, `first` being the header for the compiler.
     pub(super) fn source(self, first: &str, last: &str) -> String {
         let number = usize::from(self.compute == Compute::Bf16);
-        let settings = format!("#define NUMBER {number}\n#define HEAD {}\n", self.head);
+        let small = usize::from(self.tiles == Tiles::Small);
+        let settings = format!(
+            "#define NUMBER {number}\n#define HEAD {}\n#define SMALL {small}\n",
+            self.head
+        );
         let parts = [settings.as_str(), first]
             .into_iter()
             .chain(SOURCES)
@@ -77,14 +118,26 @@ impl Shape {
     pub(super) fn shared(self, kernel: &str) -> u32 {
         let width = self.head.next_multiple_of(16);
         let more = 16 / self.number();
-        let (pitch, keys, queries) = (width + more, 64 + more, 32 + more);
+        let (pitch, rows) = (width + more, 64);
+        let (keys, keys_backward, queries) = match self.tiles {
+            Tiles::Large => (64, 64, 32),
+            Tiles::Small => (32, 16, 16),
+        };
         let numbers = match kernel {
-            "attend" => 3 * 64 * pitch + 64 * keys,
-            "attend_backward_queries" => 4 * 64 * pitch + 64 * keys,
-            "attend_backward_keys" => (2 * 64 + 2 * 32) * pitch + 4 * 2 * 16 * queries,
+            "attend" => (rows + 2 * keys) * pitch + rows * (keys + more),
+            "attend_backward_queries" => {
+                2 * (rows + keys_backward) * pitch + rows * (keys_backward + more)
+            }
+            "attend_backward_keys" => 2 * (rows + queries) * pitch + 2 * rows * (queries + more),
             _ => 0,
         };
         (numbers * self.number()) as u32
+    }
+
+    /// The most that any kernel asks for.
+    fn most_shared(self) -> u32 {
+        let all = KERNELS.into_iter().map(|kernel| self.shared(kernel));
+        all.max().unwrap_or(0)
     }
 }
 
@@ -287,5 +340,30 @@ impl Backend for Rehearsal {
             ..before
         };
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Shared memory of a block on compute capability 8.6, 8.9 and 12.x, the least there is from 8.0 on, and on 8.0.
+    const LEAST: usize = 99 << 10;
+    const AMPERE: usize = 163 << 10;
+
+    #[test]
+    fn heads_of_every_width_fit_into_the_shared_memory_of_every_device() {
+        for head in (2..=128).step_by(2) {
+            let tiles = |compute, memory| Shape::fitting(compute, head, memory).unwrap().tiles;
+            assert_eq!(tiles(Compute::Bf16, LEAST), Tiles::Large, "{head}");
+            assert_eq!(tiles(Compute::F32, AMPERE), Tiles::Large, "{head}");
+            let small = tiles(Compute::F32, LEAST) == Tiles::Small;
+            assert_eq!(small, head > 64, "{head}");
+        }
+        let refused = Shape::fitting(Compute::F32, 128, 48 << 10).unwrap_err();
+        assert!(
+            refused.to_string().contains("`model.compute = \"bf16\"`"),
+            "{refused}"
+        );
     }
 }

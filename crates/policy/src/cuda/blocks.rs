@@ -129,6 +129,7 @@ impl Pass<'_> {
                 what: format!(
                     "position {position} is beyond the {most} that the model was made for"
                 ),
+                remedy: "shorten the prompt or allow fewer new tokens",
             }),
         });
         checked.collect()

@@ -103,6 +103,27 @@ impl DevicePages {
         self.pages.len()
     }
 
+    /// Refuses to look for the first `tokens` positions in pages that are too few or another decoder's.
+    ///
+    /// # Errors
+    /// [`DeviceError::InvalidInput`].
+    pub(super) fn check(
+        &self,
+        pool: &Arc<Mutex<PagePool>>,
+        tokens: usize,
+    ) -> Result<(), DeviceError> {
+        let room = self.pages.len() * PAGE_TOKENS;
+        let of_others = |own: &Arc<_>| !Arc::ptr_eq(own, pool);
+        let what = if self.pool.as_ref().is_some_and(of_others) {
+            "keys and values are in pages of another decoder".to_owned()
+        } else if tokens > room {
+            format!("keys and values of {tokens} positions were asked for, but there are {room}")
+        } else {
+            return Ok(());
+        };
+        Err(DeviceError::InvalidInput { what })
+    }
+
     /// Makes room for `tokens` positions.
     pub(super) fn reserve(
         &mut self,

@@ -228,7 +228,8 @@ impl DeviceDecoder {
     /// states, `[tokens, hidden_size]`, to `hidden`.
     ///
     /// # Errors
-    /// [`DeviceError::OutOfMemory`]: nothing is appended, and it may be tried again. [`DeviceError::Failed`].
+    /// [`DeviceError::OutOfMemory`]: nothing is appended, and it may be tried again. [`DeviceError::InvalidInput`] if
+    /// `pages` are another decoder's or do not have the tokens before; [`DeviceError::Failed`].
     pub fn prefill(
         &self,
         pages: &mut DevicePages,
@@ -240,6 +241,7 @@ impl DeviceDecoder {
             return Ok(());
         }
         let mut state = self.lock();
+        pages.check(&state.pool, before)?;
         state.reserve_pages(pages, before + tokens.len())?;
         let kept = hidden.len();
         let done = state.in_parts(tokens.len(), Limits::prefill, 1, |state, part| {
@@ -304,7 +306,8 @@ impl DeviceDecoder {
     /// predict each branch's next token.
     ///
     /// # Errors
-    /// [`DeviceError::OutOfMemory`]: it may be tried again, also with other rows. [`DeviceError::Failed`].
+    /// [`DeviceError::OutOfMemory`]: it may be tried again, also with other rows. [`DeviceError::InvalidInput`] if
+    /// pages are another decoder's or do not have the tokens before; [`DeviceError::Failed`].
     pub fn decode(
         &self,
         rows: &mut [DecodeInput<'_>],
@@ -316,6 +319,8 @@ impl DeviceDecoder {
         }
         let mut state = self.lock();
         for row in rows.iter_mut() {
+            row.trunk.check(&state.pool, row.fork)?;
+            row.own.check(&state.pool, row.len)?;
             state.reserve_pages(row.own, row.len + 1)?;
         }
         state.in_parts(rows.len(), Limits::decoding, ROWS, |state, part| {

@@ -1,6 +1,6 @@
 //! Devices, and the decoder on one.
 
-use super::backend::{Backend, Shape};
+use super::backend::{Backend, Shape, Tiles};
 use super::cache::{PagePool, lock_pool, page_bytes};
 use super::decoding::DecodingStates;
 use super::driver::{Driver, Gpu};
@@ -12,6 +12,7 @@ use super::weights::Weights;
 use crate::config::ModelConfig;
 use crate::decoder::{DecoderOptions, Recompute};
 use crate::device::{DeviceError, Shortages};
+use crate::kernels::matmul::Compute;
 use crate::parameters::{Layout, Parameters};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -77,14 +78,23 @@ impl Device {
         }
     }
 
-    fn backend(&self, shape: Shape) -> Result<Arc<dyn Backend>, DeviceError> {
+    fn backend(&self, compute: Compute, head: usize) -> Result<Arc<dyn Backend>, DeviceError> {
         match &self.0 {
-            Kind::Gpu(gpu) => Driver::of(gpu, shape),
-            Kind::Emulated(memory) => Emulation::of(shape, memory),
+            Kind::Gpu(gpu) => Driver::of(gpu, Shape::fitting(compute, head, gpu.shared_memory)?),
+            Kind::Emulated(memory) => {
+                let tiles = Tiles::Large;
+                let shape = Shape {
+                    compute,
+                    head,
+                    tiles,
+                };
+                Emulation::of(shape, memory)
+            }
         }
     }
 
-    /// Compiles the kernels for a compute capability (90 is 9.0), which needs NVRTC and no GPU.
+    /// Compiles the kernels for a compute capability (90 is 9.0), with tiles for much shared memory and for little,
+    /// which needs NVRTC and no GPU.
     ///
     /// # Errors
     /// [`DeviceError::MissingLibrary`] without NVRTC, [`DeviceError::Compile`] with what it said.
@@ -93,12 +103,16 @@ impl Device {
         head_dim: usize,
         capability: usize,
     ) -> Result<(), DeviceError> {
-        let shape = Shape {
-            compute: options.compute,
-            head: head_dim,
-        };
         super::driver::check_compiler()?;
-        super::driver::compile(shape, capability as i32).map(drop)
+        for tiles in [Tiles::Large, Tiles::Small] {
+            let shape = Shape {
+                compute: options.compute,
+                head: head_dim,
+                tiles,
+            };
+            super::driver::compile(shape, capability as i32)?;
+        }
+        Ok(())
     }
 }
 
@@ -118,7 +132,8 @@ impl DeviceDecoder {
     /// values get half), not into what it says.
     ///
     /// # Errors
-    /// [`DeviceError`] if the kernels are not made for the model, or the device has no room.
+    /// [`DeviceError`] if the kernels are not made for the model, the parameters are another model's, or the device
+    /// has no room.
     pub fn new(
         device: &Device,
         config: &ModelConfig,
@@ -127,10 +142,12 @@ impl DeviceDecoder {
         trains: bool,
     ) -> Result<Self, DeviceError> {
         check(config)?;
-        let backend = device.backend(Shape {
-            compute: options.compute,
-            head: config.head_dim,
-        })?;
+        if **parameters.layout() != Layout::of(config) {
+            return Err(DeviceError::InvalidInput {
+                what: "the parameters are those of another model than the configuration".to_owned(),
+            });
+        }
+        let backend = device.backend(options.compute, config.head_dim)?;
         let decoder = Self::on(
             device.name(),
             backend,
@@ -268,7 +285,7 @@ impl DeviceDecoder {
     /// Takes over new weights.
     ///
     /// # Errors
-    /// [`DeviceError::Failed`].
+    /// [`DeviceError::InvalidInput`] if they are another model's, [`DeviceError::Failed`].
     pub fn update(&self, parameters: &Parameters) -> Result<(), DeviceError> {
         let mut state = self.lock();
         let State {
@@ -291,6 +308,7 @@ pub(super) fn check(config: &ModelConfig) -> Result<(), DeviceError> {
                  {WIDEST_HEAD}",
                 config.head_dim
             ),
+            remedy: "use another model, or the CPU",
         });
     }
     if config.vocab_size > LARGEST_VOCABULARY {
@@ -300,6 +318,7 @@ pub(super) fn check(config: &ModelConfig) -> Result<(), DeviceError> {
                  {LARGEST_VOCABULARY}",
                 config.vocab_size
             ),
+            remedy: "use another model, or the CPU",
         });
     }
     Ok(())

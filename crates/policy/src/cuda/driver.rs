@@ -1,6 +1,7 @@
 //! A GPU behind the driver's own interface, NVRTC and cuBLAS.
 
 use super::backend::{Argument, Backend, KERNELS, Matrix, Product, Recording, SUM_SQUARES, Shape};
+use super::staging::Staging;
 use crate::device::DeviceError;
 use crate::kernels::matmul::Compute;
 use cudarc::cublas::sys as blas;
@@ -16,7 +17,7 @@ const WORKSPACE: usize = 32 << 20;
 /// Oldest architecture: the first with bfloat16 products.
 const OLDEST: i32 = 80;
 
-fn failed(what: &'static str) -> impl Fn(DriverError) -> DeviceError {
+pub(super) fn failed(what: &'static str) -> impl Fn(DriverError) -> DeviceError {
     move |error| DeviceError::Failed {
         what,
         reason: format!("{error:?}"),
@@ -53,6 +54,8 @@ pub(super) struct Gpu {
     pub(super) name: String,
     /// Compute capability: 90 is 9.0.
     capability: i32,
+    /// Bytes that a block can have at most.
+    pub(super) shared_memory: usize,
 }
 
 // SAFETY: a context may be used from any thread that makes it current, which every use does.
@@ -89,14 +92,16 @@ impl Gpu {
         use sys::CUdevice_attribute::{
             CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR as MAJOR,
             CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR as MINOR,
+            CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN as SHARED,
         };
         // SAFETY: the device is one that the driver gave.
-        let (major, minor, context) = unsafe {
+        let (major, minor, shared, context) = unsafe {
             let attribute = |which| cuda::device::get_attribute(device, which);
             let asked = failed("asking for the device's capability");
             (
                 attribute(MAJOR).map_err(&asked)?,
                 attribute(MINOR).map_err(&asked)?,
+                attribute(SHARED).map_err(&asked)?,
                 cuda::primary_ctx::retain(device).map_err(failed("making a context"))?,
             )
         };
@@ -105,6 +110,7 @@ impl Gpu {
             context,
             name: cuda::device::get_name(device).map_err(failed("asking for the device's name"))?,
             capability: 10 * major + minor,
+            shared_memory: shared.max(0) as usize,
         };
         if gpu.capability < OLDEST {
             return Err(DeviceError::Unsupported {
@@ -112,6 +118,7 @@ impl Gpu {
                     "{} has compute capability {major}.{minor}, 8.0 is needed",
                     gpu.name
                 ),
+                remedy: "use another GPU, or the CPU",
             });
         }
         Ok(Arc::new(gpu))
@@ -174,6 +181,8 @@ pub(super) fn compile(shape: Shape, capability: i32) -> Result<Vec<c_char>, Devi
 
 /// Kernels of one shape on a GPU, with an order of work of their own.
 pub(super) struct Driver {
+    /// Goes before the context does.
+    staging: Staging,
     gpu: Arc<Gpu>,
     shape: Shape,
     module: sys::CUmodule,
@@ -192,6 +201,7 @@ unsafe impl Sync for Driver {}
 impl Driver {
     pub(super) fn of(gpu: &Arc<Gpu>, shape: Shape) -> Result<Arc<dyn Backend>, DeviceError> {
         gpu.make_current()?;
+        let staging = Staging::new()?;
         let code = compile(shape, gpu.capability)?;
         // SAFETY: the code is a whole module for this device; names and attributes are those of its kernels.
         let (module, kernels) = unsafe {
@@ -217,6 +227,7 @@ impl Driver {
         let stream = cuda::stream::create(cuda::stream::StreamKind::NonBlocking)
             .map_err(failed("making a stream"))?;
         let mut driver = Self {
+            staging,
             gpu: Arc::clone(gpu),
             shape,
             module,
@@ -262,6 +273,8 @@ impl Drop for Driver {
             if self.gpu.make_current().is_err() {
                 return;
             }
+            // Copies from host memory may be under way. An error is an earlier one.
+            cuda::stream::synchronize(self.stream).ok();
             if !self.blas.is_null() {
                 cudarc::cublas::result::destroy_handle(self.blas).ok();
             }
@@ -308,9 +321,17 @@ impl Backend for Driver {
             return Ok(());
         }
         self.gpu.make_current()?;
-        // SAFETY: the range lies in an allocation; pageable memory is read before the call returns.
-        unsafe { cuda::memcpy_htod_async(to, bytes, self.stream) }
-            .map_err(failed("copying to the device"))
+        // SAFETY: the range lies in an allocation; what is read stays until the stream has been waited for, in
+        // `staging` or by the call below.
+        let copy = |from: &[u8]| {
+            unsafe { cuda::memcpy_htod_async(to, from, self.stream) }
+                .map_err(failed("copying to the device"))
+        };
+        if self.staging.copy(bytes, copy, || self.wait())? {
+            return Ok(());
+        }
+        copy(bytes)?;
+        self.staging.wait(|| self.wait())
     }
 
     fn download(&self, from: u64, bytes: &mut [u8]) -> Result<(), DeviceError> {
@@ -321,8 +342,8 @@ impl Backend for Driver {
                 cuda::memcpy_dtoh_async(bytes, from, self.stream)
                     .map_err(failed("copying from the device"))?;
             }
-            cuda::stream::synchronize(self.stream).map_err(failed("work before a copy"))
         }
+        self.staging.wait(|| self.wait())
     }
 
     fn copy(&self, from: u64, to: u64, bytes: usize) -> Result<(), DeviceError> {
@@ -443,28 +464,34 @@ impl Backend for Driver {
 }
 
 impl Driver {
+    /// Until all work so far is done.
+    fn wait(&self) -> Result<(), DeviceError> {
+        // SAFETY: the stream is ours.
+        unsafe { cuda::stream::synchronize(self.stream) }.map_err(failed("work before a copy"))
+    }
+
     /// Takes down what `work` launches, without running it.
     fn capture(
         &self,
         work: &mut dyn FnMut() -> Result<(), DeviceError>,
     ) -> Result<Graph, DeviceError> {
         use sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL as THREAD;
-        // SAFETY: the stream is ours; the graph is destroyed once, after it is made executable.
+        // SAFETY: the stream is ours; the graph is destroyed once, after it has been made executable or not.
         unsafe {
             cuda::stream::begin_capture(self.stream, THREAD)
                 .map_err(failed("taking down launches"))?;
             let done = work();
-            let graph =
-                cuda::stream::end_capture(self.stream).map_err(failed("taking down launches"));
-            done?;
-            let graph = graph?;
-            let flags = sys::CUgraphInstantiate_flags(0);
-            let made = cuda::graph::instantiate(graph, flags);
-            cuda::graph::destroy(graph).ok();
-            Ok(Graph(
-                made.map_err(failed("preparing launches"))?,
-                Arc::clone(&self.gpu),
-            ))
+            let graph = cuda::stream::end_capture(self.stream);
+            let made = done.and_then(|()| {
+                let graph = graph.map_err(failed("taking down launches"))?;
+                let flags = sys::CUgraphInstantiate_flags(0);
+                cuda::graph::instantiate(graph, flags).map_err(failed("preparing launches"))
+            });
+            // Also what was taken down before `work` failed; a capture that was broken off leaves none.
+            if let Some(graph) = graph.ok().filter(|graph| !graph.is_null()) {
+                cuda::graph::destroy(graph).ok();
+            }
+            Ok(Graph(made?, Arc::clone(&self.gpu)))
         }
     }
 }

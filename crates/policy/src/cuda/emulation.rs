@@ -113,7 +113,7 @@ struct Code {
     shape: Shape,
     kernels: HashMap<&'static str, Kernel>,
     multiply: Multiply,
-    /// Keeps the code loaded.
+    /// Keeps the code loaded; its file is gone.
     _library: Library,
 }
 
@@ -127,15 +127,13 @@ impl Code {
             include_str!("kernels/emulation.h"),
             include_str!("kernels/product.cpp"),
         );
-        let name = format!(
-            "seele-kernels-{}-{:?}-{}",
-            std::process::id(),
-            shape.compute,
-            shape.head
+        // Of our own, new, under a name that nobody else knows beforehand: code is loaded from it.
+        let folder = tempfile::Builder::new().prefix("seele-kernels-").tempdir();
+        let folder = folder.map_err(|error| failed(error.to_string()))?;
+        let (code, library) = (
+            folder.path().join("kernels.cpp"),
+            folder.path().join("kernels.so"),
         );
-        let folder = std::env::temp_dir().join(name);
-        std::fs::create_dir_all(&folder).map_err(|error| failed(error.to_string()))?;
-        let (code, library) = (folder.join("kernels.cpp"), folder.join("kernels.so"));
         let compiler = std::env::var_os("CXX").unwrap_or_else(|| "c++".into());
         std::fs::write(&code, source).map_err(|error| failed(error.to_string()))?;
         let output = Command::new(compiler)
@@ -155,8 +153,6 @@ impl Code {
         // SAFETY: the library was made from our sources and runs nothing when it is loaded.
         let loaded =
             unsafe { Library::new(&library) }.map_err(|error| failed(error.to_string()))?;
-        // It stays mapped; a folder that cannot be removed does no harm.
-        std::fs::remove_dir_all(&folder).ok();
         let mut kernels = HashMap::new();
         for name in KERNELS.into_iter().chain([SUM_SQUARES]) {
             let symbol = format!("emulated_{name}");

@@ -1,6 +1,6 @@
 //! What a model will hold on a device, and how many calls its passes make, found by going through them without one.
 
-use super::backend::{Rehearsal, Shape};
+use super::backend::{Rehearsal, Shape, Tiles};
 use super::cache::{DevicePages, lock_pool};
 use super::decoding::{DecodeInput, TokenRequest};
 use super::device::{DeviceDecoder, check};
@@ -32,6 +32,8 @@ impl Footprint {
         let rehearsal = Arc::new(Rehearsal::new(Shape {
             compute: options.compute,
             head: config.head_dim,
+            // Shared memory is not counted.
+            tiles: Tiles::Large,
         }));
         let layout = Layout::of(config);
         let backend = Arc::clone(&rehearsal);

@@ -37,6 +37,23 @@ impl Memory {
         backend.upload(memory.at, bytes_of(values))?;
         Ok(memory)
     }
+
+    /// Refuses a copy of another size than the whole.
+    ///
+    /// # Errors
+    /// [`DeviceError::InvalidInput`].
+    pub(super) fn check_size<T: Plain>(&self, values: &[T]) -> Result<(), DeviceError> {
+        let given = size_of_val(values);
+        if given == self.bytes {
+            return Ok(());
+        }
+        Err(DeviceError::InvalidInput {
+            what: format!(
+                "{given} bytes were given for {} on the device: they are another model's",
+                self.bytes
+            ),
+        })
+    }
 }
 
 impl Drop for Memory {
@@ -83,6 +100,16 @@ impl Arena {
         Self {
             first: memory.at,
             size: memory.bytes,
+            taken: 0,
+            most: 0,
+        }
+    }
+
+    /// No memory, and so no room for anything.
+    pub(super) fn none() -> Self {
+        Self {
+            first: 0,
+            size: 0,
             taken: 0,
             most: 0,
         }
@@ -152,5 +179,27 @@ impl Work<'_> {
     /// Gives back what was taken since.
     pub(super) fn reset(&mut self, mark: usize) {
         self.arena.taken = mark;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::backend::{Rehearsal, Tiles};
+    use super::*;
+    use crate::kernels::matmul::Compute;
+
+    #[test]
+    fn where_there_is_no_memory_there_is_no_room() {
+        let backend = Rehearsal::new(Shape {
+            compute: Compute::F32,
+            head: 8,
+            tiles: Tiles::Large,
+        });
+        let arena = Arena::none();
+        let mut work = Work {
+            backend: &backend,
+            arena,
+        };
+        assert!(matches!(work.take(1), Err(DeviceError::OutOfMemory { .. })));
     }
 }

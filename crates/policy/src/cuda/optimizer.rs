@@ -101,13 +101,14 @@ impl DeviceDecoder {
     /// Copies the weights to the host.
     ///
     /// # Errors
-    /// [`DeviceError::Failed`].
+    /// [`DeviceError::InvalidInput`] if they are another model's, [`DeviceError::Failed`].
     pub fn read_parameters(&self, parameters: &mut Parameters) -> Result<(), DeviceError> {
         let state = self.lock();
-        state.backend.download(
-            state.weights.masters.at,
-            bytes_of_mut(&mut parameters.values),
-        )
+        let masters = &state.weights.masters;
+        masters.check_size(&parameters.values)?;
+        state
+            .backend
+            .download(masters.at, bytes_of_mut(&mut parameters.values))
     }
 
     /// The gradient, as the flat buffer of parameters is laid out.
@@ -127,7 +128,7 @@ impl DeviceDecoder {
     /// Copies the moments to the host's optimizer; its count of steps stays.
     ///
     /// # Errors
-    /// [`DeviceError::Failed`].
+    /// [`DeviceError::InvalidInput`] if they are another model's, [`DeviceError::Failed`].
     pub fn read_moments(&self, optimizer: &mut AdamW) -> Result<(), DeviceError> {
         let state = self.lock();
         let learning = state.learning();
@@ -136,6 +137,7 @@ impl DeviceDecoder {
             (&learning.second_moment, &mut optimizer.second_moment),
         ];
         for (from, to) in moments {
+            from.check_size(to)?;
             state.backend.download(from.at, bytes_of_mut(to))?;
         }
         Ok(())
@@ -144,16 +146,18 @@ impl DeviceDecoder {
     /// Takes over the moments of the host's optimizer.
     ///
     /// # Errors
-    /// [`DeviceError::Failed`].
+    /// [`DeviceError::InvalidInput`] if they are another model's, [`DeviceError::Failed`].
     pub fn write_moments(&self, optimizer: &AdamW) -> Result<(), DeviceError> {
         let state = self.lock();
         let learning = state.learning();
-        state
-            .backend
-            .upload(learning.first_moment.at, bytes_of(&optimizer.first_moment))?;
-        state.backend.upload(
-            learning.second_moment.at,
-            bytes_of(&optimizer.second_moment),
-        )
+        let moments = [
+            (&learning.first_moment, &optimizer.first_moment),
+            (&learning.second_moment, &optimizer.second_moment),
+        ];
+        for (to, from) in moments {
+            to.check_size(from)?;
+            state.backend.upload(to.at, bytes_of(from))?;
+        }
+        Ok(())
     }
 }

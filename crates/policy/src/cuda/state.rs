@@ -67,11 +67,11 @@ impl State {
         pass(&self.pass(config, recompute), &mut self.work())
     }
 
-    /// The device at work in the memory that a rehearsal has seen to.
+    /// The device at work in the memory that a rehearsal has seen to; without one there is no room for anything.
     pub(super) fn work(&self) -> Work<'_> {
         Work {
             backend: self.backend.as_ref(),
-            arena: self.work.as_ref().map_or_else(Arena::endless, Arena::new),
+            arena: self.work.as_ref().map_or_else(Arena::none, Arena::new),
         }
     }
 

@@ -4,6 +4,9 @@
     reason = "a test may stop at what it did not expect"
 )]
 
+use super::backend::{Shape, Tiles};
+use super::driver::{Driver, Gpu};
+use super::emulation::{EmulatedMemory, Emulation};
 use super::{
     DecodeInput, Device, DeviceDecoder, DeviceError, DevicePages, Footprint, TokenRequest,
 };
@@ -17,6 +20,7 @@ use crate::device::DecodingCalls;
 use crate::kernels::softmax::log_sum_exp;
 use crate::parameters::{Layout, Parameters};
 use seele_random::Key;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 fn config() -> ModelConfig {
     ModelConfig {
@@ -237,6 +241,7 @@ fn a_loss_that_refuses_leaves_the_gradient_alone() {
     }];
     let refusal = DeviceError::Unsupported {
         what: "no".to_owned(),
+        remedy: "none",
     };
     assert!(device.train(&group, 1.0, |_| Err(refusal)).is_err());
     assert_eq!(device.gradient_norm().unwrap(), 0.0);
@@ -586,10 +591,146 @@ fn what_the_kernels_are_not_made_for_is_refused() {
     assert!(made.is_err_and(|error| error.to_string().contains("a width of 256")));
 }
 
+/// The tiles of devices with little shared memory, for the heads that need them and for some that do not.
+#[test]
+fn small_tiles_compute_the_same() {
+    let wide = ModelConfig {
+        heads: 2,
+        kv_heads: 1,
+        head_dim: 72,
+        ..config()
+    };
+    for config in [config(), wide] {
+        let parameters = parameters(&config);
+        let shape = Shape {
+            compute: Compute::F32,
+            head: config.head_dim,
+            tiles: Tiles::Small,
+        };
+        let backend = match Device::count() {
+            0 => Emulation::of(shape, &EmulatedMemory::new(None)),
+            _ => Driver::of(&Gpu::open(0).unwrap(), shape),
+        };
+        let backend = match backend {
+            Err(error @ DeviceError::MissingLibrary { .. }) => {
+                eprintln!("skipped: {error}");
+                return;
+            }
+            made => made.unwrap(),
+        };
+        let options = options(Compute::F32, Recompute::None);
+        let device = DeviceDecoder::on("", backend, &config, parameters.layout(), options, true);
+        let device = device.unwrap();
+        device.update(&parameters).unwrap();
+        compare_training(&device, &parameters);
+        compare_decoding(&device, &references(&device, &parameters));
+    }
+}
+
+#[test]
+fn what_would_be_looked_for_outside_the_buffers_is_refused() {
+    let config = tiny_config();
+    let parameters = parameters(&config);
+    let options = options(Compute::F32, Recompute::None);
+    let (Some(device), Some(other)) = (
+        on_device(&config, &parameters, options),
+        on_device(&config, &parameters, options),
+    ) else {
+        return;
+    };
+    let refused = |what: &str, outcome: Result<(), DeviceError>| match outcome {
+        Err(DeviceError::InvalidInput { what: found }) if found.contains(what) => {}
+        other => panic!("{what}: {other:?}"),
+    };
+    let trunk = tokens(8, 3);
+    for (prompt_tokens, fork, token, what) in [
+        (0, 8, 1, "has a prompt of 0"),
+        (9, 8, 1, "has a prompt of 9"),
+        (4, 9, 1, "forks after 9 tokens of a trunk of 8"),
+        (4, 0, 1, "forks after 0 tokens"),
+        (4, 8, 50, "token 50 is outside the vocabulary of 50"),
+    ] {
+        let sampled = [3, token];
+        let group = [TreeGroup {
+            trunk: &trunk,
+            prompt_tokens,
+            branches: vec![TreeBranch {
+                fork,
+                tokens: &sampled,
+            }],
+        }];
+        refused(what, device.evaluate(&group, 1.0).map(drop));
+        refused(what, device.reserve(&group));
+    }
+    let (mut pages, mut own, mut hidden) =
+        (DevicePages::default(), DevicePages::default(), Vec::new());
+    device.prefill(&mut pages, 0, &trunk, &mut hidden).unwrap();
+    let mut decode = |device: &DeviceDecoder, fork: usize, len: usize| {
+        let row = DecodeInput {
+            trunk: &pages,
+            fork,
+            own: &mut own,
+            len,
+            token: 1,
+        };
+        device.decode(&mut [row], &mut hidden)
+    };
+    decode(&device, 8, 0).unwrap();
+    refused("33 positions", decode(&device, 33, 1));
+    refused("33 positions", decode(&device, 8, 33));
+    refused("another decoder", decode(&other, 8, 1));
+    let prefilled = device.prefill(&mut pages, 33, &trunk, &mut hidden);
+    refused("33 positions", prefilled);
+    let larger = ModelConfig {
+        vocab_size: 60,
+        ..config
+    };
+    let mut larger = Parameters::random(&larger, Key::new(1));
+    refused("another model", device.update(&larger));
+    refused("another model", device.read_parameters(&mut larger));
+    let mut moments = AdamW::new(larger.values.len());
+    refused("another model", device.write_moments(&moments));
+    refused("another model", device.read_moments(&mut moments));
+}
+
+/// Whoever asks for the room that is free takes the work memory away, which a pass must not notice.
+#[test]
+fn work_memory_stays_while_a_pass_uses_it() {
+    let config = tiny_config();
+    let options = options(Compute::F32, Recompute::None);
+    let Some(device) = on_device(&config, &parameters(&config), options) else {
+        return;
+    };
+    let trunk = tokens(9, 3);
+    let group = [TreeGroup {
+        trunk: &trunk,
+        prompt_tokens: 4,
+        branches: Vec::new(),
+    }];
+    let is_done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_done.load(Ordering::Relaxed) {
+                device.cache_memory();
+                std::thread::yield_now();
+            }
+        });
+        let passes = (0..20).map(|_| {
+            device.train(&group, 1.0, |_| {
+                Ok::<_, DeviceError>(ScoreGradients::default())
+            })
+        });
+        let all: Result<Vec<_>, _> = passes.collect();
+        is_done.store(true, Ordering::Relaxed);
+        let all = all.unwrap();
+        assert!(all.iter().all(|scores| *scores == all[0]));
+    });
+}
+
 #[test]
 fn every_kernel_compiles_for_hopper_and_ampere() {
     for compute in [Compute::F32, Compute::Bf16] {
-        for (head_dim, capability) in [(64, 90), (128, 90), (64, 80), (24, 90)] {
+        for (head_dim, capability) in [(64, 90), (128, 90), (64, 80), (24, 90), (128, 86)] {
             let options = options(compute, Recompute::None);
             match Device::check_kernels(options, head_dim, capability) {
                 Err(error @ DeviceError::MissingLibrary { .. }) => {

@@ -6,6 +6,7 @@ use super::decoding::DecodingStates;
 use super::device::DeviceDecoder;
 use super::memory::Work;
 use super::state::{Pass, State};
+use crate::config::ModelConfig;
 use crate::decoder::tree::{Rows, TreeGroup};
 use crate::decoder::{ScoreGradients, TokenScores};
 use crate::device::DeviceError;
@@ -21,17 +22,49 @@ struct Forward {
     normed: u64,
 }
 
+/// Refuses groups whose rows or tokens a kernel would look for outside its buffers.
+fn check_groups(groups: &[TreeGroup<'_>], config: &ModelConfig) -> Result<(), DeviceError> {
+    let invalid = |what: String| Err(DeviceError::InvalidInput { what });
+    for group in groups {
+        let (prompt, trunk) = (group.prompt_tokens, group.trunk.len());
+        if prompt == 0 || prompt > trunk {
+            return invalid(format!(
+                "a trunk of {trunk} tokens has a prompt of {prompt}"
+            ));
+        }
+        for branch in &group.branches {
+            if branch.fork == 0 || branch.fork > trunk {
+                return invalid(format!(
+                    "a branch forks after {} tokens of a trunk of {trunk}",
+                    branch.fork
+                ));
+            }
+        }
+        let branches = group.branches.iter().flat_map(|branch| branch.tokens);
+        let mut tokens = group.trunk.iter().chain(branches);
+        if let Some(token) = tokens.find(|&&token| token as usize >= config.vocab_size) {
+            return invalid(format!(
+                "token {token} is outside the vocabulary of {}; encode with the model's own tokenizer",
+                config.vocab_size
+            ));
+        }
+    }
+    Ok(())
+}
+
 impl DeviceDecoder {
     /// Log-probs and entropies of every slot, forward only; as
     /// [`Decoder::evaluate`](crate::decoder::Decoder::evaluate).
     ///
     /// # Errors
-    /// [`DeviceError::OutOfMemory`] if the device has no room for so many rows; [`DeviceError::Failed`].
+    /// [`DeviceError::OutOfMemory`] if the device has no room for so many rows; [`DeviceError::InvalidInput`] for
+    /// groups that are not as [`TreeGroup`] says, or tokens outside the vocabulary; [`DeviceError::Failed`].
     pub fn evaluate(
         &self,
         groups: &[TreeGroup<'_>],
         temperature: f32,
     ) -> Result<TokenScores, DeviceError> {
+        check_groups(groups, &self.config)?;
         let rows = Rows::of(groups);
         let mut state = self.lock();
         state.run(&self.config, self.options.recompute, |pass, work| {
@@ -47,17 +80,21 @@ impl DeviceDecoder {
     /// Sees to it that there is the work memory for [`train`](Self::train) on these groups.
     ///
     /// # Errors
-    /// [`DeviceError::OutOfMemory`] if there is not: train on fewer groups at a time.
+    /// [`DeviceError::OutOfMemory`] if there is not: train on fewer groups at a time. [`DeviceError::InvalidInput`] as
+    /// in [`evaluate`](Self::evaluate).
     pub fn reserve(&self, groups: &[TreeGroup<'_>]) -> Result<(), DeviceError> {
-        let rows = Rows::of(groups);
-        let mut guard = self.lock();
-        let state = &mut *guard;
+        check_groups(groups, &self.config)?;
+        self.reserve_rows(&mut self.lock(), &Rows::of(groups))
+    }
+
+    /// As [`reserve`](Self::reserve), for whoever holds the lock until the memory is used.
+    fn reserve_rows(&self, state: &mut State, rows: &Rows) -> Result<(), DeviceError> {
         let reserve = |state: &mut State| {
             state.rehearse(&self.config, self.options.recompute, |pass, work| {
-                let forward = pass.forward_kept(work, &rows)?;
+                let forward = pass.forward_kept(work, rows)?;
                 let targets = (rows.targets.as_slice(), rows.slots);
                 pass.score(work, forward.normed, targets, 1.0)?;
-                pass.backward_all(work, &rows, &forward, &ScoreGradients::default(), 1.0)
+                pass.backward_all(work, rows, &forward, &ScoreGradients::default(), 1.0)
             })
         };
         match reserve(state) {
@@ -75,8 +112,9 @@ impl DeviceDecoder {
     /// what is kept.
     ///
     /// # Errors
-    /// Whatever `loss` returns, and [`DeviceError::OutOfMemory`]: nothing has been added to the gradient then.
-    /// [`DeviceError::Failed`]; the decoder cannot go on.
+    /// Whatever `loss` returns, [`DeviceError::OutOfMemory`], and [`DeviceError::InvalidInput`] as in
+    /// [`evaluate`](Self::evaluate): nothing has been added to the gradient then. [`DeviceError::Failed`]; the decoder
+    /// cannot go on.
     ///
     /// # Panics
     /// If the decoder was not made to be trained.
@@ -86,13 +124,14 @@ impl DeviceDecoder {
         temperature: f32,
         loss: impl FnOnce(&TokenScores) -> Result<ScoreGradients, E>,
     ) -> Result<TokenScores, E> {
-        self.reserve(groups)?;
+        check_groups(groups, &self.config)?;
         let rows = Rows::of(groups);
-        let state = self.lock();
+        let mut state = self.lock();
         assert!(
             state.learning.is_some(),
             "the decoder was not made to be trained"
         );
+        self.reserve_rows(&mut state, &rows)?;
         let pass = state.pass(&self.config, self.options.recompute);
         let mut work = state.work();
         let forward = pass.forward_kept(&mut work, &rows)?;
@@ -137,9 +176,7 @@ impl Pass<'_> {
         last: u64,
     ) -> Result<Forward, DeviceError> {
         let count = rows.tokens.len();
-        let vocab = self.config.vocab_size as u32;
-        let known = |&token: &u32| if token < vocab { token as i32 } else { 0 };
-        let tokens: Vec<i32> = rows.tokens.iter().map(known).collect();
+        let tokens: Vec<i32> = rows.tokens.iter().map(|&token| token as i32).collect();
         let positions = self.positions(rows.positions.iter().copied())?;
         let (tokens, positions) = (work.put(&tokens)?, work.put(&positions)?);
         let seeing = Seeing::of(work, rows)?;
@@ -206,7 +243,6 @@ impl Pass<'_> {
         dhidden: u64,
     ) -> Result<(), DeviceError> {
         let mut order: Vec<i32> = (0..tokens.len() as i32).collect();
-        order.retain(|&row| (tokens[row as usize] as usize) < self.config.vocab_size);
         order.sort_by_key(|&row| tokens[row as usize]);
         let (mut ids, mut firsts) = (Vec::new(), Vec::new());
         for (at, &row) in order.iter().enumerate() {

@@ -2,7 +2,7 @@
 //! a rounded copy of what products read.
 
 use super::backend::{Argument, Backend, Matrix, Product};
-use super::memory::{Memory, Work};
+use super::memory::{Memory, Work, bytes_of};
 use crate::config::ModelConfig;
 use crate::device::DeviceError;
 use crate::kernels::matmul::Compute;
@@ -253,7 +253,8 @@ impl Weights {
         backend: &dyn Backend,
         values: &[f32],
     ) -> Result<(), DeviceError> {
-        backend.upload(self.masters.at, super::memory::bytes_of(values))?;
+        self.masters.check_size(values)?;
+        backend.upload(self.masters.at, bytes_of(values))?;
         self.round(backend)
     }
 

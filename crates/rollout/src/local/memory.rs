@@ -6,23 +6,28 @@ use crate::RolloutError;
 use seele_policy::config::ModelConfig;
 use seele_policy::decoder::cache::{PAGE_TOKENS, page_bytes};
 use seele_policy::decoder::{Compute, Decoder, TrunkCache};
+use seele_policy::machine::free_memory;
 use std::collections::BTreeMap;
 
 fn pages(tokens: usize) -> usize {
     tokens.div_ceil(PAGE_TOKENS)
 }
 
-/// Pages that an engine may hold where it was told no bound: on a device half of what is free there.
-#[cfg(feature = "cuda")]
-pub(super) fn most_pages(decoder: &Decoder) -> usize {
-    let on_device = decoder.on_device().and_then(|device| device.cache_memory());
-    on_device.map_or(usize::MAX, |bytes| bytes / decoder.page_bytes().max(1))
+/// Bytes that keys and values may take where no bound is given and the model is on the CPU: half of the memory that
+/// is free now; no bound where the system does not say.
+pub fn host_cache_memory() -> usize {
+    let half = free_memory().map_or(u64::MAX, |bytes| bytes / 2);
+    usize::try_from(half).unwrap_or(usize::MAX)
 }
 
-/// As many as branches need.
-#[cfg(not(feature = "cuda"))]
-pub(super) fn most_pages(_: &Decoder) -> usize {
-    usize::MAX
+/// Pages that an engine may hold where it is given no bound.
+pub(super) fn most_pages(decoder: &Decoder) -> usize {
+    let page = decoder.page_bytes().max(1);
+    #[cfg(feature = "cuda")]
+    if let Some(bytes) = decoder.on_device().and_then(|device| device.cache_memory()) {
+        return bytes / page;
+    }
+    host_cache_memory() / page
 }
 
 /// What an engine has to hold at a time, at most.
@@ -145,10 +150,7 @@ impl LocalEngine<'_> {
             plan.pages += plan.own_pages(branch);
             plan.reach.insert(branch.trunk, 0);
         }
-        for (index, trunk) in self.trunks.iter().enumerate() {
-            let (id, Some(trunk)) = (TrunkId(index), trunk) else {
-                continue;
-            };
+        for (&id, trunk) in &self.trunks {
             if trunk.cache.is_empty() {
                 continue;
             }
@@ -176,7 +178,7 @@ impl LocalEngine<'_> {
     /// Gives a trunk's pages back; returns how many.
     pub(super) fn empty_trunk(&mut self, id: TrunkId) -> usize {
         let config = self.decoder.config();
-        self.trunks[id.0].as_mut().map_or(0, |trunk| {
+        self.trunks.get_mut(&id).map_or(0, |trunk| {
             let pages = trunk.cache.pages();
             trunk.cache = TrunkCache::new(config);
             pages
@@ -193,7 +195,7 @@ impl LocalEngine<'_> {
 
     /// Pages held now.
     pub(super) fn pages_in_use(&self) -> usize {
-        let trunks = self.trunks.iter().flatten();
+        let trunks = self.trunks.values();
         let trunks = trunks.map(|trunk| trunk.cache.pages()).sum::<usize>();
         let branches = self.active.iter().map(|branch| branch.cache.pages());
         trunks + branches.sum::<usize>()

@@ -254,6 +254,31 @@ fn dropping_a_trunk_ends_its_branches_only() {
 }
 
 #[test]
+fn an_engine_that_lives_long_keeps_nothing_of_trunks_that_were_dropped() {
+    let decoder = Decoder::new(&config(), &parameters());
+    let mut engine = LocalEngine::new(&decoder, sampling(1.0), 2).unwrap();
+    let mut last = None;
+    for tag in 0..300 {
+        let trunk = engine.add_trunk(trunk_tokens(tag % 4)).unwrap();
+        assert!(last < Some(trunk), "ids are not reused");
+        last = Some(trunk);
+        engine
+            .submit(BranchRequest {
+                trunk,
+                fork: 4,
+                key: Key::new(77).with(tag),
+                expected_tokens: 0,
+                tag,
+            })
+            .unwrap();
+        engine.step().unwrap();
+        engine.drop_trunk(trunk);
+        assert!(engine.trunks.is_empty() && engine.pending() == 0);
+        assert_eq!(engine.pages_in_use(), 0);
+    }
+}
+
+#[test]
 fn impossible_requests_are_refused() {
     let decoder = Decoder::new(&config(), &parameters());
     assert!(LocalEngine::new(&decoder, sampling(1.0), 0).is_err());
@@ -285,6 +310,52 @@ fn impossible_requests_are_refused() {
         );
     }
     assert_eq!(engine.pending(), 0);
+}
+
+#[test]
+fn a_branch_may_reach_the_end_of_the_context_and_not_beyond() {
+    let decoder = Decoder::new(&config(), &parameters());
+    let mut engine = LocalEngine::new(&decoder, sampling(1.0), 1).unwrap();
+    let trunk = engine.add_trunk(vec![7; 120]).unwrap();
+    let request = |fork| BranchRequest {
+        trunk,
+        fork,
+        key: Key::new(5),
+        expected_tokens: 0,
+        tag: 0,
+    };
+    // No token is one at which it could end early; the last of twelve is never an input.
+    let settings = BranchSettings {
+        sampling: Arc::new(Sampling {
+            stop_tokens: Vec::new(),
+            ..sampling(1.0)
+        }),
+        alternatives: 0,
+    };
+    assert_eq!(
+        engine.submit_with(request(118), settings.clone()),
+        Err(RolloutError::BeyondContext {
+            fork: 118,
+            max_new_tokens: 12,
+            context_tokens: 128
+        })
+    );
+    engine.submit_with(request(117), settings).unwrap();
+    let mut finished = Vec::new();
+    while engine.pending() > 0 {
+        finished.extend(engine.step().unwrap());
+    }
+    assert_eq!(finished[0].tokens.len(), 12);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn an_engine_without_a_bound_takes_half_of_what_is_free_at_most() {
+    let decoder = Decoder::new(&config(), &parameters());
+    let engine = LocalEngine::new(&decoder, sampling(1.0), 1).unwrap();
+    // What is free changes meanwhile, but does not double.
+    let free = seele_policy::machine::free_memory().unwrap() as usize;
+    assert!((1..free / decoder.page_bytes()).contains(&engine.most_pages));
 }
 
 #[test]

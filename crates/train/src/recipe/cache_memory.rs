@@ -1,6 +1,6 @@
 //! `rollout.cache_memory`: how much memory the keys and values of rollouts may take.
 
-use super::machine::free_memory;
+use seele_rollout::host_cache_memory;
 use serde::de::{Deserializer, Error, Unexpected, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 use std::fmt;
@@ -21,11 +21,12 @@ pub enum CacheMemory {
 impl CacheMemory {
     /// The bound now.
     pub fn bytes(self) -> usize {
-        let bytes = match self {
-            Self::Auto => free_memory().map_or(u64::MAX, |bytes| bytes / 2),
-            Self::Mebibytes(mebibytes) => mebibytes.saturating_mul(1 << 20),
-        };
-        usize::try_from(bytes).unwrap_or(usize::MAX)
+        match self {
+            Self::Auto => host_cache_memory(),
+            Self::Mebibytes(mebibytes) => {
+                usize::try_from(mebibytes.saturating_mul(1 << 20)).unwrap_or(usize::MAX)
+            }
+        }
     }
 }
 

@@ -4,9 +4,11 @@
 
 // Rows that a block of four warps works on: 16 a warp.
 const int ROWS = 64;
-// Keys that it meets at a time, and queries in the gradient of keys and values.
-const int KEYS = 64;
-const int QUERIES = 32;
+// Keys that it meets at a time, whole pages of them; keys in the gradient of queries; queries in the gradient of keys
+// and values. With SMALL tiles float32 heads of any width fit into the shared memory of every device.
+const int KEYS = SMALL ? 32 : 64;
+const int KEYS_BACKWARD = SMALL ? 16 : 64;
+const int QUERIES = SMALL ? 16 : 32;
 
 // Neighbouring queries of one span. `own` is the first row of the span (or its first position in pages),
 // `before` how many of the span's rows precede these, `trunk` the trunk's first row, `table` where the page
@@ -18,27 +20,27 @@ struct Queries {
 // Which keys a tile sees of the trunk and of its own span.
 DEVICE int seen(const Queries &q, bool own) { return own ? q.before + q.count : q.fork; }
 
-// Keys and values of a run of positions, from rows of q, k and v or from pages.
-DEVICE void load_keys(number *keys, number *values, const Queries &q, bool own, int first, int count,
+// Keys and values of a run of positions, from rows of q, k and v or from pages, into tiles of `rows` rows.
+DEVICE void load_keys(number *keys, number *values, int rows, const Queries &q, bool own, int first, int count,
                       const number *qkv, size_t stride, int heads, int kv_heads, int kv_head, const address *pages,
                       int layer) {
     if (!pages) {
         size_t row = (own ? q.own : q.trunk) + first;
         const number *from = qkv + row * stride + (heads + kv_head) * HEAD;
-        load_tile(keys, KEYS, from, stride, count);
-        if (values) load_tile(values, KEYS, from + kv_heads * HEAD, stride, count);
+        load_tile(keys, rows, from, stride, count);
+        load_tile(values, rows, from + kv_heads * HEAD, stride, count);
         return;
     }
-    for (int start = 0; start < KEYS; start += PAGE) {
+    for (int start = 0; start < rows; start += PAGE) {
         int here = count - start < PAGE ? count - start : PAGE;
-        // `first` is a multiple of KEYS, so that a page is met from its start.
+        // `first` is a multiple of KEYS, and so of PAGE: a page is met from its start.
         const number *from = here > 0 ? page_head(pages[q.table + (first + start) / PAGE], layer, kv_heads, kv_head) : 0;
         load_tile(keys + start * PITCH, PAGE, from, HEAD, here);
         load_tile(values + start * PITCH, PAGE, here > 0 ? from + PAGE * HEAD : 0, HEAD, here);
     }
 }
 
-// Block (tile, head). out is [rows, heads * HEAD]; log_sums ([heads, rows]) may be absent.
+// Block (tile, head). out is [rows, heads * HEAD], log_sums [heads, rows].
 KERNEL(128, attend)(const number *qkv, int heads, int kv_heads, const Queries *tiles, const address *pages, int layer,
                     float scale, int rows, number *out, float *log_sums) {
     Queries q = tiles[blockIdx.x];
@@ -56,7 +58,7 @@ KERNEL(128, attend)(const number *qkv, int heads, int kv_heads, const Queries *t
         for (int first = 0; first < count; first += KEYS) {
             __syncthreads();
             int here = count - first < KEYS ? count - first : KEYS;
-            load_keys(keys, values, q, part, first, here, qkv, stride, heads, kv_heads, kv_head, pages, layer);
+            load_keys(keys, values, KEYS, q, part, first, here, qkv, stride, heads, kv_heads, kv_head, pages, layer);
             __syncthreads();
             Tile<KEYS / 8> scores;
             scores.clear();
@@ -97,7 +99,7 @@ KERNEL(128, attend)(const number *qkv, int heads, int kv_heads, const Queries *t
             if (column < HEAD)
                 narrow(sums.at[n][i] / total[i / 2], out[((size_t)(q.row + row) * heads + head) * HEAD + column]);
         }
-        if (log_sums && lane() % 4 == 0 && i % 2 == 0)
+        if (lane() % 4 == 0 && i % 2 == 0)
             log_sums[(size_t)head * rows + q.row + row] = largest[i / 2] + logf(total[i / 2]);
     }
 }
@@ -111,10 +113,10 @@ KERNEL(128, attend_backward_queries)(const number *qkv, int heads, int kv_heads,
     Queries q = tiles[blockIdx.x];
     int head = blockIdx.y, kv_head = head / (heads / kv_heads);
     size_t stride = (size_t)(heads + 2 * kv_heads) * HEAD, width = (size_t)heads * HEAD;
-    const int WEIGHTS = KEYS + 16 / (int)sizeof(number);
+    const int WEIGHTS = KEYS_BACKWARD + 16 / (int)sizeof(number);
     number *queries = (number *)block_memory, *slopes = queries + ROWS * PITCH;
-    number *keys = slopes + ROWS * PITCH, *values = keys + KEYS * PITCH;
-    number *weights = values + KEYS * PITCH + warp() * 16 * WEIGHTS;
+    number *keys = slopes + ROWS * PITCH, *values = keys + KEYS_BACKWARD * PITCH;
+    number *weights = values + KEYS_BACKWARD * PITCH + warp() * 16 * WEIGHTS;
     load_tile(queries, ROWS, qkv + q.row * stride + head * HEAD, stride, q.count);
     load_tile(slopes, ROWS, dout + q.row * width + head * HEAD, width, q.count);
     for (int row = warp(); row < q.count; row += 4) {
@@ -136,17 +138,17 @@ KERNEL(128, attend_backward_queries)(const number *qkv, int heads, int kv_heads,
     sums.clear();
     for (int part = 0; part < 2; part++) {
         int count = seen(q, part);
-        for (int first = 0; first < count; first += KEYS) {
+        for (int first = 0; first < count; first += KEYS_BACKWARD) {
             __syncthreads();
-            int here = count - first < KEYS ? count - first : KEYS;
-            load_keys(keys, values, q, part, first, here, qkv, stride, heads, kv_heads, kv_head, 0, 0);
+            int here = count - first < KEYS_BACKWARD ? count - first : KEYS_BACKWARD;
+            load_keys(keys, values, KEYS_BACKWARD, q, part, first, here, qkv, stride, heads, kv_heads, kv_head, 0, 0);
             __syncthreads();
-            Tile<KEYS / 8> scores, shares;
+            Tile<KEYS_BACKWARD / 8> scores, shares;
             scores.clear();
             shares.clear();
             multiply<true>(scores, queries + warp() * 16 * PITCH, PITCH, keys, PITCH, WIDTH);
             multiply<true>(shares, slopes + warp() * 16 * PITCH, PITCH, values, PITCH, WIDTH);
-            for (int n = 0; n < KEYS / 8; n++)
+            for (int n = 0; n < KEYS_BACKWARD / 8; n++)
                 for (int i = 0; i < 4; i++) {
                     int row = warp() * 16 + tile_row(i), key = first + tile_column(n, i);
                     bool visible = row < q.count && key < count && (part == 0 || key <= q.before + row);
@@ -155,7 +157,7 @@ KERNEL(128, attend_backward_queries)(const number *qkv, int heads, int kv_heads,
                            weights[tile_row(i) * WEIGHTS + tile_column(n, i)]);
                 }
             __syncwarp();
-            multiply<false>(sums, weights, WEIGHTS, keys, PITCH, KEYS);
+            multiply<false>(sums, weights, WEIGHTS, keys, PITCH, KEYS_BACKWARD);
             __syncwarp();
         }
     }

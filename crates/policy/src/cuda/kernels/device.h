@@ -1,5 +1,5 @@
 // What the kernels need of the compiler, on a GPU (NVRTC). `emulation.h` is the same for a CPU.
-// Before it come NUMBER (0: float, 1: bfloat16) and HEAD (width of an attention head).
+// Before it come NUMBER (0: float, 1: bfloat16), HEAD (width of an attention head) and SMALL (1: smaller tiles).
 
 #define DEVICE __device__ __forceinline__
 #define KERNEL(threads, name) extern "C" __global__ void __launch_bounds__(threads) name

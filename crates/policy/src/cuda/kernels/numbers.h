@@ -37,14 +37,3 @@ DEVICE float block_sum(float value) {
     for (unsigned i = 0; i < blockDim.x / 32; i++) sum += parts[i];
     return sum;
 }
-
-DEVICE float block_maximum(float value) {
-    __shared__ float parts[32];
-    value = warp_maximum(value);
-    __syncthreads();
-    if (lane() == 0) parts[warp()] = value;
-    __syncthreads();
-    float most = parts[0];
-    for (unsigned i = 1; i < blockDim.x / 32; i++) most = fmaxf(most, parts[i]);
-    return most;
-}
