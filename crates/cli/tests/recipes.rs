@@ -80,6 +80,10 @@ impl Place {
 
     /// Standard output of a dry run of a row on the tiny model.
     fn dry_run(&self, row: &Path, family: Family) -> String {
+        self.dry_run_with(row, family, &[])
+    }
+
+    fn dry_run_with(&self, row: &Path, family: Family, settings: &[&str]) -> String {
         let name = format!("{family:?}");
         if !self.0.path().join(&name).exists() {
             save_tiny_model(family, &self.0.path().join(&name));
@@ -91,6 +95,7 @@ impl Place {
             .args(["--set", &format!("model.path={name}")])
             .args(["--set", "data.path=problems.jsonl"])
             .args(["--set", "eval.sets.math500.path=problems.jsonl"])
+            .args(settings.iter().flat_map(|setting| ["--set", setting]))
             .arg("--dry-run")
             .output()
             .unwrap();
@@ -166,6 +171,20 @@ fn every_ablation_resolves_and_differs_from_the_main_rows() {
         seen.push(values);
     }
     assert_eq!(seen.len(), METHODS.len() + 16);
+}
+
+#[test]
+fn every_method_resolves_on_a_row_and_stands_in_the_index() {
+    let place = Place::new();
+    let row = recipes().join("tables/qwen2.5-1.5b/grpo.toml");
+    let index = fs::read_to_string(recipes().join("README.md")).unwrap();
+    for method in seele_train::recipe::methods() {
+        let resolved = place.dry_run_with(&row, Family::Qwen2, &[&format!("method={method}")]);
+        let has = |text: &str| assert!(resolved.contains(text), "{method}: {text}\n{resolved}");
+        has(&format!("method = \"{method}\" # --set"));
+        has("rollouts_per_problem = 32 # base deepmath.toml:");
+        assert!(index.contains(&format!("\n| `{method}` |")), "{method}");
+    }
 }
 
 #[test]

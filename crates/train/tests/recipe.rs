@@ -197,6 +197,30 @@ fn fine_tuning_on_solutions_refuses_what_only_rollouts_could_use() {
 }
 
 #[test]
+fn the_schedules_of_other_methods_are_methods_on_the_objective_they_came_with() {
+    let plan = |method: &str| load(SMALL, &[&format!("method={method}")]).unwrap();
+    for method in [
+        "fixed",
+        "quest-a",
+        "hint-on-failure",
+        "multi-level",
+        "escalate",
+    ] {
+        let recipe = plan(method);
+        assert_eq!(recipe.hint.name(), method);
+        assert_eq!(recipe.objective, plan("grpo").objective, "{method}");
+    }
+    assert_eq!(plan("uft-stage").objective, plan("uft").objective);
+    let mut without_imitation = plan("uft").objective;
+    without_imitation.imitation.coef = 0.0;
+    assert_eq!(plan("r3").objective, without_imitation);
+    assert_eq!(
+        (plan("uft-stage").hint.name(), plan("r3").hint.name()),
+        ("uft-stage", "r3")
+    );
+}
+
+#[test]
 fn what_a_preset_gives_can_be_taken_back_and_stays_off() {
     let recipe = load(
         SMALL,
