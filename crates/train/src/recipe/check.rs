@@ -1,5 +1,6 @@
 //! Defaults that depend on other settings, and the checks of every value.
 
+mod idle;
 mod method;
 
 use super::error::RecipeError;
@@ -120,6 +121,7 @@ impl Checks<'_> {
         self.fill_overlong(&mut recipe.overlong, recipe.rollout.max_new_tokens)?;
         self.objective(&recipe.objective())?;
         self.hint_use(recipe)?;
+        self.no_idle_settings(recipe)?;
         recipe
             .reward
             .build()
@@ -245,7 +247,7 @@ impl Checks<'_> {
         section: &str,
     ) -> Result<(), RecipeError> {
         schedule.validate().map_err(|error| {
-            let key = format!("{section}{}", error.key.replace('-', "_"));
+            let key = format!("{section}{}", error.key);
             self.bad(
                 &key,
                 format!("expected {}, found {}", error.range, error.value),

@@ -358,11 +358,7 @@ impl Recipe {
 
     /// The accuracy that the hint schedule aims at, if it aims at one.
     pub fn target_accuracy(&self) -> Option<f64> {
-        let settings = layer_of(&self.hint, &Origin::Default);
-        match settings.find("target_accuracy").map(|node| &node.value) {
-            Some(Value::Float(target)) => Some(*target),
-            _ => None,
-        }
+        self.hint.target_accuracy()
     }
 
     /// Threads that verify rollouts beside the ones that sample and train: as many as the reward's program
