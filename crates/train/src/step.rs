@@ -377,7 +377,7 @@ impl Sampled {
         });
         StepMetrics {
             rollouts: generated().count(),
-            reward_mean: mean(all().filter_map(|rollout| rollout.reward)),
+            reward_mean: mean(generated().filter_map(|rollout| rollout.reward)),
             reward_missing: all().filter(|rollout| rollout.reward.is_none()).count(),
             reward_failures: self.failures.clone(),
             hint_rate_mean: mean(all().map(|rollout| rollout.hint_rate)),

@@ -429,6 +429,26 @@ fn groups_solved_without_a_hint_are_told_from_those_with_too_long_ones() {
 }
 
 #[test]
+fn the_mean_reward_is_that_of_what_was_sampled() {
+    /// Solutions end in a box, which a model of random weights does not write.
+    struct OnlyTraces;
+    impl Reward for OnlyTraces {
+        fn score(&self, request: &RewardRequest<'_>) -> Score {
+            score(request.response.contains(request.ground_truth))
+        }
+    }
+    let bench = Bench::new(&["method=luffy", "hint.traces=3"]);
+    let mut run = bench.run(&OnlyTraces);
+    let sampled = sample(&mut run, 1);
+    let right = |trace: bool| {
+        let of_kind = sampled.rollouts.iter().filter(|r| r.trace == trace);
+        mean(of_kind.map(|rollout| f64::from(u8::from(rollout.correct))))
+    };
+    assert!(right(true) > right(false));
+    assert_eq!(sampled.metrics(1, None).reward_mean, right(false));
+}
+
+#[test]
 fn partial_traces_are_trained_off_policy_and_continued_on_policy() {
     for trace in ["random", "decaying"] {
         let bench = Bench::new(&[
