@@ -233,11 +233,16 @@ impl Run<'_> {
         Ok((metrics, totals.tokens))
     }
 
-    /// How batches go through the model.
+    /// How batches go through the model. Log-probs are those of the distribution that was sampled from; where
+    /// nothing is sampled they are the model's own, as in the supervised stage.
     pub(crate) fn budget(&self) -> Budget {
+        let temperature = match self.recipe.objective.needs_rollouts() {
+            true => self.recipe.rollout.temperature as f32,
+            false => 1.0,
+        };
         Budget {
             tokens_per_microbatch: self.recipe.update.tokens_per_microbatch,
-            temperature: self.recipe.rollout.temperature as f32,
+            temperature,
         }
     }
 }

@@ -449,6 +449,21 @@ fn the_mean_reward_is_that_of_what_was_sampled() {
 }
 
 #[test]
+fn fine_tuning_on_solutions_does_not_depend_on_the_temperature_of_rollouts() {
+    let loss = |temperature: &str| {
+        let bench = Bench::new(&["method=sft", temperature]);
+        let policy = bench.run(&PLAIN).step(1, &mut ()).unwrap().policy;
+        (policy.loss, policy.grad_norm)
+    };
+    let (cold, hot) = (
+        loss("rollout.temperature=0.5"),
+        loss("rollout.temperature=2"),
+    );
+    assert!(cold.0 > 0.0);
+    assert_eq!(cold, hot);
+}
+
+#[test]
 fn partial_traces_are_trained_off_policy_and_continued_on_policy() {
     for trace in ["random", "decaying"] {
         let bench = Bench::new(&[
