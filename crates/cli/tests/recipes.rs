@@ -21,6 +21,73 @@ const MODELS: [(&str, Family); 5] = [
 ];
 const METHODS: [&str; 6] = ["sft", "grpo", "luffy", "uft", "prefix-rft", "seele"];
 
+/// What all rows have in common (algorithms.md 1.5).
+const BUDGET: [(&str, &str); 7] = [
+    ("rollout.rollouts_per_problem", "32"),
+    ("rollout.max_new_tokens", "2048"),
+    ("rollout.temperature", "1.0"),
+    ("rollout.top_p", "1.0"),
+    ("aggregation.l_max", "2048"),
+    ("optimizer.weight_decay", "0.01"),
+    ("optimizer.max_grad_norm", "1.0"),
+];
+
+/// What tells a row from the others (algorithms.md 1.5, 2 to 6, and the divergences of recipes/README.md).
+fn published(method: &str) -> &'static [(&'static str, &'static str)] {
+    match method {
+        "sft" => &[
+            ("rollout.problems_per_step", "128"),
+            ("learning_rate.decay", "\"cosine\""),
+            ("learning_rate.warmup_share", "0.05"),
+            ("imitation.coef", "1.0"),
+        ],
+        "grpo" => &[
+            ("learning_rate.decay", "\"constant\""),
+            ("policy_loss.dual_clip", "3.0"),
+            ("kl.coef", "0.001"),
+        ],
+        "luffy" => &[
+            ("hint.traces", "4"),
+            ("policy_loss.shape_gamma", "0.1"),
+            ("entropy.coef", "0.001"),
+            ("kl.coef", "0.0"),
+        ],
+        "uft" => &[
+            ("hint.hint_share", "0.6"),
+            ("kl.coef", "0.001"),
+            ("imitation.coef", "0.001"),
+            ("entropy.coef", "0.001"),
+        ],
+        "prefix-rft" => &[
+            ("hint.prefix_rollouts", "4"),
+            ("hint.lowest_rate", "0.05"),
+            ("hint.highest_rate", "0.95"),
+            ("entropy_filter.drop", "0.8"),
+            ("kl.coef", "0.0"),
+        ],
+        _ => &[
+            ("rollout.problems_per_step", "256"),
+            ("update.problems_per_update", "64"),
+            ("hint.rounds", "4"),
+            ("hint.rollouts", "8"),
+            ("hint.target_accuracy", "0.5"),
+            ("kl.coef", "0.001"),
+            ("imitation.coef", "0.001"),
+        ],
+    }
+}
+
+/// The value of a dotted key in a resolved recipe.
+fn setting(resolved: &str, key: &str) -> Option<String> {
+    let (section, key) = key.rsplit_once('.')?;
+    let header = format!("[{section}]");
+    let lines = resolved.lines().skip_while(|line| *line != header).skip(1);
+    let mut of_section = lines.take_while(|line| !line.starts_with('['));
+    let start = format!("{key} = ");
+    let value = of_section.find_map(|line| line.strip_prefix(&start))?;
+    Some(value.split(" # ").next()?.to_string())
+}
+
 fn recipes() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../recipes")
 }
@@ -130,6 +197,16 @@ fn every_row_of_the_tables_is_a_method_on_a_model_with_the_published_budget() {
             };
             has(&format!("method = \"{method}\" # base {method}.toml:"));
             has(&format!("name = \"{model}-{method}\""));
+            let is = |key: &str, value: &str| {
+                let found = setting(&resolved, key);
+                assert_eq!(found.as_deref(), Some(value), "{model} {method}: {key}");
+            };
+            for (key, value) in BUDGET {
+                is(key, value);
+            }
+            for (key, value) in published(method) {
+                is(key, value);
+            }
             if method == "sft" {
                 has("epochs = 3 # base sft.toml:");
                 has("rollouts a step none: training reads reference solutions only");
