@@ -46,6 +46,8 @@ pub struct StepMetrics {
     /// Share of groups whose rollouts are all correct, some of them without a hint, `0..=1`: no length of a
     /// hint would have made them differ.
     pub group_all_correct_unhinted: f64,
+    /// Problems trained on and problems of a full step, where dynamic sampling could not fill it; not logged.
+    pub unfilled: Option<(usize, usize)>,
     /// Mean generated tokens of a rollout.
     pub response_length_mean: f64,
     /// Share of rollouts cut by the length limit, `0..=1`.

@@ -49,6 +49,8 @@ impl Run<'_> {
 
         let mut sampled = self.sample(step, observer, &mut time)?;
         let mut groups = std::mem::take(&mut sampled.groups);
+        let (found, wanted) = (groups.len(), self.recipe.rollout.problems_per_step);
+        let refills = self.recipe.objective.dynamic_sampling.drop_uniform;
         self.hints.finish_step(std::mem::take(&mut sampled.visits));
 
         observer.phase(step, Phase::LogProbs);
@@ -83,6 +85,7 @@ impl Run<'_> {
             policy,
             time,
             tokens_train,
+            unfilled: (refills && found < wanted).then_some((found, wanted)),
             memory: ResidentMemory::read(),
             ..sampled.metrics(self.hints.max_rounds(), self.recipe.target_accuracy())
         })

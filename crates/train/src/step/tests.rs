@@ -300,6 +300,7 @@ fn refilling_never_draws_a_problem_twice_in_a_step() {
         (1.0, 0)
     );
     assert!(metrics.policy.loss.is_nan());
+    assert_eq!(metrics.unfilled, Some((0, 4)));
 }
 
 #[test]
