@@ -625,6 +625,16 @@ fn wrong_recipes_are_answered_with_place_and_remedy() {
         ),
         (
             SMALL,
+            &["eval.sets.a.path=a.jsonl", "eval.sets.a.samples=4"],
+            "--set eval.sets.a.samples=4: `eval.sets.a.samples`: expected 1 for greedy answers, which are all the same; set `temperature` for more, found 4",
+        ),
+        (
+            SMALL,
+            &["eval.sets.a.path=a.jsonl", "eval.sets.a.temperature=-1"],
+            "`eval.sets.a.temperature`: expected 0 (greedy) or a number above 0, found -1",
+        ),
+        (
+            SMALL,
             &["save.keep_last=0"],
             "`save.keep_last`: expected a whole number, 1 or more, found 0",
         ),

@@ -89,7 +89,7 @@ pub const GLOSSARY: &[Glossary] = glossary![
         "divide by time/update for the training speed";
     "memory/rss_mib", "memory of the process", "resident set at the end of the step; where the system tells", "MiB", "flat after the first steps";
     "memory/peak_rss_mib", "most memory so far", "high-water mark of the resident set", "MiB", "flat after the first steps";
-    "eval/<name>/accuracy", "accuracy without hints", "correct answers / problems of the set", "0..1",
+    "eval/<name>/accuracy", "accuracy without hints", "correct answers / answers: a greedy one to each problem, or as many as eval.sets.<name>.samples, drawn at its temperature", "0..1",
         "rises; the number that counts";
     "eval/<name>/loss", "loss on held-out solutions", "-mean log-likelihood of the reference solutions' tokens, end token included", "nats a token",
         "logged where training reads reference solutions only; falls with the training loss, and rises again when the policy learns them by heart";

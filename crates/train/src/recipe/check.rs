@@ -447,10 +447,26 @@ impl Checks<'_> {
                 format!("`{name}`"),
                 "a name without `/` and `.`",
             )?;
+            let (samples, temperature) = (set.samples, set.temperature);
+            self.at_least_one(samples, &format!("{key}.samples"))?;
+            self.require(
+                temperature >= 0.0 && temperature.is_finite(),
+                &format!("{key}.temperature"),
+                temperature,
+                "0 (greedy) or a number above 0",
+            )?;
+            self.require(
+                samples == 1 || temperature > 0.0,
+                &format!("{key}.samples"),
+                samples,
+                "1 for greedy answers, which are all the same; set `temperature` for more",
+            )?;
             let data = self.data(&set.data_section(&recipe.data), &key, Split::HeldOut)?;
             Ok(EvalSetPlan {
                 name: name.clone(),
                 data,
+                samples,
+                temperature,
             })
         });
         sets.collect()

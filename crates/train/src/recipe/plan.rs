@@ -216,6 +216,10 @@ pub struct EvalSetPlan {
     pub name: String,
     /// Its problems.
     pub data: DataPlan,
+    /// Answers to each problem, at least 1; accuracy is the share of right ones.
+    pub samples: usize,
+    /// Divisor of the logits they are sampled with; 0: greedy, one answer.
+    pub temperature: f64,
 }
 
 /// Two plans are equal if they run the same; where a value was written does not count.
