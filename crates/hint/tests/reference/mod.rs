@@ -33,7 +33,10 @@ fn find(variable: &str, beside: &str, file: &str) -> Option<PathBuf> {
             eprintln!("skipped: no `{file}` in `{beside}`; name its folder in {variable}");
             None
         }
-        Err(path) => panic!("{variable} is set, but there is no `{}`", path.display()),
+        Err(path) => panic!(
+            "{variable} is set, but there is no `{}`; give the whole path, for tests run in the folder of their crate",
+            path.display()
+        ),
     }
 }
 
