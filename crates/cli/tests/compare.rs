@@ -354,6 +354,43 @@ fn values_of_a_setting_are_compared_with_each_other() {
 }
 
 #[test]
+fn hint_schedules_are_methods_too_and_a_set_can_be_answered_by_chance() {
+    let place = Place::new();
+    let methods = "uft-stage,r3,fixed,quest-a,hint-on-failure,multi-level,escalate";
+    let arguments = [
+        "compare",
+        "tiny.toml",
+        "--methods",
+        methods,
+        "--seeds",
+        "1",
+        "--set",
+        "steps=1",
+        "--set",
+        "eval.sets.held_out.samples=3",
+        "--set",
+        "eval.sets.held_out.temperature=1",
+    ];
+    let output = place.seele(&arguments);
+    assert_eq!(output.code, 0, "{}", output.stderr);
+    for method in methods.split(',') {
+        assert!(
+            output.stdout.contains(&format!("| {method} |")),
+            "{method}: {}",
+            output.stdout
+        );
+        // Five problems with three answers each.
+        let run = place.metrics(&format!("runs/compare-tiny/seed-4/{method}"));
+        let accuracy = run.last().unwrap()["eval/held_out/accuracy"].as_f64();
+        let answers = accuracy.unwrap() * 15.0;
+        assert!(
+            (answers - answers.round()).abs() < 1e-9,
+            "{method}: {answers}"
+        );
+    }
+}
+
+#[test]
 fn what_cannot_be_compared_is_said_before_anything_is_started() {
     let cases: [(&[&str], &str); 7] = [
         (&["--methods", "sele"], "did you mean `seele`?"),

@@ -1,23 +1,16 @@
 //! The files of UFT and LUFFY, as published, train as they are.
 #![expect(clippy::unwrap_used, reason = "a test may stop where its set-up fails")]
 
+#[path = "../../hint/tests/reference/mod.rs"]
+mod reference;
+
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The folder of published files, or `None` with a line on stderr.
 fn folder() -> Option<PathBuf> {
-    let default = || concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/data").into();
-    let data = std::env::var_os("SEELE_DATA").map_or_else(default, PathBuf::from);
-    let folder = data.join("parquet");
-    if folder.is_dir() {
-        return Some(folder);
-    }
-    eprintln!(
-        "skipped: no Parquet files in `{}`; set SEELE_DATA",
-        folder.display()
-    );
-    None
+    reference::data("parquet")
 }
 
 /// A fresh model over the file's own characters, on the prompts that the rows carry.

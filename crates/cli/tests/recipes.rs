@@ -21,6 +21,73 @@ const MODELS: [(&str, Family); 5] = [
 ];
 const METHODS: [&str; 6] = ["sft", "grpo", "luffy", "uft", "prefix-rft", "seele"];
 
+/// What all rows have in common (algorithms.md 1.5).
+const BUDGET: [(&str, &str); 7] = [
+    ("rollout.rollouts_per_problem", "32"),
+    ("rollout.max_new_tokens", "2048"),
+    ("rollout.temperature", "1.0"),
+    ("rollout.top_p", "1.0"),
+    ("aggregation.l_max", "2048"),
+    ("optimizer.weight_decay", "0.01"),
+    ("optimizer.max_grad_norm", "1.0"),
+];
+
+/// What tells a row from the others (algorithms.md 1.5, 2 to 6, and the divergences of recipes/README.md).
+fn published(method: &str) -> &'static [(&'static str, &'static str)] {
+    match method {
+        "sft" => &[
+            ("rollout.problems_per_step", "128"),
+            ("learning_rate.decay", "\"cosine\""),
+            ("learning_rate.warmup_share", "0.05"),
+            ("imitation.coef", "1.0"),
+        ],
+        "grpo" => &[
+            ("learning_rate.decay", "\"constant\""),
+            ("policy_loss.dual_clip", "3.0"),
+            ("kl.coef", "0.001"),
+        ],
+        "luffy" => &[
+            ("hint.traces", "4"),
+            ("policy_loss.shape_gamma", "0.1"),
+            ("entropy.coef", "0.001"),
+            ("kl.coef", "0.0"),
+        ],
+        "uft" => &[
+            ("hint.hint_share", "0.6"),
+            ("kl.coef", "0.001"),
+            ("imitation.coef", "0.001"),
+            ("entropy.coef", "0.001"),
+        ],
+        "prefix-rft" => &[
+            ("hint.prefix_rollouts", "4"),
+            ("hint.lowest_rate", "0.05"),
+            ("hint.highest_rate", "0.95"),
+            ("entropy_filter.drop", "0.8"),
+            ("kl.coef", "0.0"),
+        ],
+        _ => &[
+            ("rollout.problems_per_step", "256"),
+            ("update.problems_per_update", "64"),
+            ("hint.rounds", "4"),
+            ("hint.rollouts", "8"),
+            ("hint.target_accuracy", "0.5"),
+            ("kl.coef", "0.001"),
+            ("imitation.coef", "0.001"),
+        ],
+    }
+}
+
+/// The value of a dotted key in a resolved recipe.
+fn setting(resolved: &str, key: &str) -> Option<String> {
+    let (section, key) = key.rsplit_once('.')?;
+    let header = format!("[{section}]");
+    let lines = resolved.lines().skip_while(|line| *line != header).skip(1);
+    let mut of_section = lines.take_while(|line| !line.starts_with('['));
+    let start = format!("{key} = ");
+    let value = of_section.find_map(|line| line.strip_prefix(&start))?;
+    Some(value.split(" # ").next()?.to_string())
+}
+
 fn recipes() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../recipes")
 }
@@ -80,6 +147,10 @@ impl Place {
 
     /// Standard output of a dry run of a row on the tiny model.
     fn dry_run(&self, row: &Path, family: Family) -> String {
+        self.dry_run_with(row, family, &[])
+    }
+
+    fn dry_run_with(&self, row: &Path, family: Family, settings: &[&str]) -> String {
         let name = format!("{family:?}");
         if !self.0.path().join(&name).exists() {
             save_tiny_model(family, &self.0.path().join(&name));
@@ -91,6 +162,7 @@ impl Place {
             .args(["--set", &format!("model.path={name}")])
             .args(["--set", "data.path=problems.jsonl"])
             .args(["--set", "eval.sets.math500.path=problems.jsonl"])
+            .args(settings.iter().flat_map(|setting| ["--set", setting]))
             .arg("--dry-run")
             .output()
             .unwrap();
@@ -125,6 +197,16 @@ fn every_row_of_the_tables_is_a_method_on_a_model_with_the_published_budget() {
             };
             has(&format!("method = \"{method}\" # base {method}.toml:"));
             has(&format!("name = \"{model}-{method}\""));
+            let is = |key: &str, value: &str| {
+                let found = setting(&resolved, key);
+                assert_eq!(found.as_deref(), Some(value), "{model} {method}: {key}");
+            };
+            for (key, value) in BUDGET {
+                is(key, value);
+            }
+            for (key, value) in published(method) {
+                is(key, value);
+            }
             if method == "sft" {
                 has("epochs = 3 # base sft.toml:");
                 has("rollouts a step none: training reads reference solutions only");
@@ -166,6 +248,20 @@ fn every_ablation_resolves_and_differs_from_the_main_rows() {
         seen.push(values);
     }
     assert_eq!(seen.len(), METHODS.len() + 16);
+}
+
+#[test]
+fn every_method_resolves_on_a_row_and_stands_in_the_index() {
+    let place = Place::new();
+    let row = recipes().join("tables/qwen2.5-1.5b/grpo.toml");
+    let index = fs::read_to_string(recipes().join("README.md")).unwrap();
+    for method in seele_train::recipe::methods() {
+        let resolved = place.dry_run_with(&row, Family::Qwen2, &[&format!("method={method}")]);
+        let has = |text: &str| assert!(resolved.contains(text), "{method}: {text}\n{resolved}");
+        has(&format!("method = \"{method}\" # --set"));
+        has("rollouts_per_problem = 32 # base deepmath.toml:");
+        assert!(index.contains(&format!("\n| `{method}` |")), "{method}");
+    }
 }
 
 #[test]

@@ -1,13 +1,15 @@
 //! Nanoseconds a decision. `cargo bench -p seele-hint`.
 #![expect(clippy::unwrap_used, reason = "a benchmark fails by panicking")]
 
+#[path = "../tests/reference/mod.rs"]
+mod reference;
+
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use seele_hint::{
     Estimator, FitSet, FitSetOptions, ForkResult, HintConfig, HintController, LeastSquares,
     Observation, Visit, VisitContext,
 };
 use std::hint::black_box;
-use std::path::PathBuf;
 
 fn seen(rate: f64, accuracy: f64) -> Observation {
     Observation {
@@ -46,19 +48,7 @@ fn least_squares(criterion: &mut Criterion) {
 
 /// The reference cases, if they are there.
 fn golden_sets() -> Option<Vec<FitSet>> {
-    let folder = std::env::var_os("SEELE_GOLDEN").map_or_else(
-        || {
-            PathBuf::from(concat!(
-                env!("CARGO_MANIFEST_DIR"),
-                "/../../../shared/golden"
-            ))
-        },
-        PathBuf::from,
-    );
-    let Ok(text) = std::fs::read_to_string(folder.join("irt_fits.json")) else {
-        eprintln!("skipped: reference cases; set SEELE_GOLDEN to the folder of reference vectors");
-        return None;
-    };
+    let text = std::fs::read_to_string(reference::golden("irt_fits.json")?).unwrap();
     let golden: serde_json::Value = serde_json::from_str(&text).unwrap();
     let cases = golden["cases"].as_array().unwrap().iter();
     let sets = cases.map(|case| {

@@ -2,8 +2,8 @@
 
 use crate::HintError;
 use crate::schedule::{
-    Escalate, FixedRate, HintOnFailure, Luffy, MultiLevel, NoHint, PrefixRft, QuestA, R3, Schedule,
-    Seele, SeeleBayes, Uft, UftStage,
+    Escalate, FixedRate, HintOnFailure, HintUse, Luffy, MultiLevel, NoHint, PrefixRft, QuestA, R3,
+    Schedule, Seele, SeeleBayes, Uft, UftStage,
 };
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -43,6 +43,39 @@ macro_rules! schedules {
             pub fn name(&self) -> &'static str {
                 match self {
                     $(Self::$variant(_) => $name,)*
+                }
+            }
+
+            fn settings(&self) -> &dyn Schedule {
+                match self {
+                    $(Self::$variant(settings) => settings,)*
+                }
+            }
+
+            /// The schedule with `most` rollouts a visit at most ([`Schedule::max_rollouts`]), off-policy members
+            /// included, shared out evenly over its rounds or levels. None if they cannot be.
+            ///
+            /// ```
+            /// use seele_hint::{HintConfig, schedule::Seele};
+            /// let config = HintConfig::preset("seele")?.with_max_rollouts(16);
+            /// assert_eq!(config, Some(HintConfig::Seele(Seele { rollouts: 4, ..Seele::default() })));
+            /// assert_eq!(HintConfig::preset("seele")?.with_max_rollouts(15), None);
+            /// # Ok::<(), seele_hint::HintError>(())
+            /// ```
+            pub fn with_max_rollouts(&self, most: u32) -> Option<Self> {
+                match self {
+                    $(Self::$variant(settings) => {
+                        let with = |rollouts| {
+                            let mut settings = settings.clone();
+                            settings.rollouts = rollouts;
+                            settings
+                        };
+                        // What one rollout a round or level comes to is their number.
+                        let shares = with(1).max_rollouts();
+                        let rollouts = most.checked_div(shares)?;
+                        (rollouts >= 1 && most.is_multiple_of(shares))
+                            .then(|| Self::$variant(with(rollouts)))
+                    })*
                 }
             }
 
@@ -88,6 +121,18 @@ schedules! {
     "quest-a" => QuestA(QuestA),
     /// More help as long as all rollouts fail (Scaf-GRPO, SAGE).
     "escalate" => Escalate(Escalate),
+}
+
+impl HintConfig {
+    /// What training does with the tokens of the schedule's hints; none for a schedule without hints.
+    pub fn hint_use(&self) -> Option<HintUse> {
+        self.settings().hint_use()
+    }
+
+    /// The accuracy that every round aims at, in `(0, 1)`; none for a schedule without one.
+    pub fn target_accuracy(&self) -> Option<f64> {
+        self.settings().target_accuracy()
+    }
 }
 
 impl Default for HintConfig {

@@ -1,32 +1,17 @@
 //! The small functions around hints against reference vectors, through the public interface.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod reference;
+
 use seele_hint::curve::Curve;
 use seele_hint::length::{effective_rate, hint_tokens, prefix_tokens, slice_end};
 use seele_hint::schedule::{Seele, Uft, cosine_decay};
 use seele_hint::{HintConfig, HintController, VisitContext};
 use serde_json::Value;
-use std::path::PathBuf;
 
 fn functions() -> Option<Vec<Value>> {
-    let folder = std::env::var_os("SEELE_GOLDEN").map_or_else(
-        || {
-            PathBuf::from(concat!(
-                env!("CARGO_MANIFEST_DIR"),
-                "/../../../shared/golden"
-            ))
-        },
-        PathBuf::from,
-    );
-    let path = folder.join("losses.json");
-    if !path.exists() {
-        eprintln!(
-            "skipped: {} does not exist; set SEELE_GOLDEN to the folder of reference vectors",
-            path.display()
-        );
-        return None;
-    }
-    let mut golden: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    let text = std::fs::read_to_string(reference::golden("losses.json")?).unwrap();
+    let mut golden: Value = serde_json::from_str(&text).unwrap();
     let Value::Array(functions) = golden["functions"].take() else {
         panic!("`functions` is no list");
     };

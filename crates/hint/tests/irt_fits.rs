@@ -1,29 +1,14 @@
 //! `irt-lsq` against the stored reference fits (bounded 3PL least squares, dense scan plus many starts).
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod reference;
+
 use seele_hint::{Curve, Estimator, FitSet, FitSetOptions, LeastSquares, Observation};
 use serde_json::Value;
-use std::path::PathBuf;
 
 fn cases() -> Option<Value> {
-    let folder = std::env::var_os("SEELE_GOLDEN").map_or_else(
-        || {
-            PathBuf::from(concat!(
-                env!("CARGO_MANIFEST_DIR"),
-                "/../../../shared/golden"
-            ))
-        },
-        PathBuf::from,
-    );
-    let path = folder.join("irt_fits.json");
-    if !path.exists() {
-        eprintln!(
-            "skipped: {} does not exist; set SEELE_GOLDEN to the folder of reference vectors",
-            path.display()
-        );
-        return None;
-    }
-    Some(serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap())
+    let text = std::fs::read_to_string(reference::golden("irt_fits.json")?).unwrap();
+    Some(serde_json::from_str(&text).unwrap())
 }
 
 fn observations(case: &Value) -> Vec<Observation> {

@@ -567,3 +567,38 @@ fn settings_out_of_range_name_their_key() {
         }
     }
 }
+
+#[test]
+fn a_budget_of_rollouts_is_shared_out_over_rounds_and_levels_or_refused() {
+    for name in HintConfig::NAMES {
+        let config = HintConfig::preset(name).unwrap();
+        let budget = config.with_max_rollouts(48).unwrap();
+        assert_eq!(budget.schedule().unwrap().max_rollouts(), 48, "{name}");
+        assert_eq!(config.with_max_rollouts(0), None, "{name}");
+        let most = config.schedule().unwrap().max_rollouts();
+        assert_eq!(config.with_max_rollouts(most), Some(config), "{name}");
+    }
+    let escalate = HintConfig::preset("escalate").unwrap();
+    assert_eq!(escalate.with_max_rollouts(30), None);
+    let no_rounds: HintConfig = toml::from_str("schedule = \"seele\"\nrounds = 0").unwrap();
+    assert_eq!(no_rounds.with_max_rollouts(8), None);
+}
+
+#[test]
+fn a_schedule_says_what_its_hints_are_for_and_what_it_aims_at() {
+    let of = |text: &str| -> HintConfig { toml::from_str(text).unwrap() };
+    assert_eq!(of("schedule = \"none\"").hint_use(), None);
+    assert_eq!(
+        of("schedule = \"luffy\"").hint_use(),
+        Some(HintUse::OffPolicy)
+    );
+    assert_eq!(
+        of("schedule = \"uft\"").hint_use(),
+        Some(HintUse::Imitation)
+    );
+    let policy = of("schedule = \"fixed\"\nhint_use = \"policy\"");
+    assert_eq!(policy.hint_use(), Some(HintUse::Policy));
+    assert_eq!(policy.target_accuracy(), None);
+    let target = of("schedule = \"seele-bayes\"\ntarget_accuracy = 0.25").target_accuracy();
+    assert_eq!(target, Some(0.25));
+}

@@ -4,7 +4,7 @@ use crate::error::TrainError;
 use crate::group::Group;
 use crate::metrics::{EvalAccuracy, HeldOutLoss};
 use crate::progress::{Observer, Phase};
-use crate::recipe::EncodedData;
+use crate::recipe::{EncodedData, EvalSetPlan};
 use crate::update::{Budget, mean_solution_loss};
 use crate::verification::beside;
 use seele_data::Problem;
@@ -81,30 +81,42 @@ pub(crate) fn columns(problem: &Problem) -> Map<String, Value> {
     columns
 }
 
-/// How much an evaluation does at a time.
+/// Separates the draws of held-out answers from all other draws of a run.
+const HELD_OUT: u64 = u64::from_be_bytes(*b"held-out");
+
+/// How held-out sets are answered, and how much is done at a time.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct EvalLimits {
+pub(crate) struct EvalLimits<'a> {
+    /// The sets, in the order of their problems.
+    pub(crate) plans: &'a [EvalSetPlan],
+    /// Seed of the run.
+    pub(crate) seed: u64,
     pub(crate) max_active_branches: usize,
     pub(crate) grading_threads: usize,
 }
 
-/// Greedy accuracy on every set; a loss is for others to add.
+/// Accuracy on every set: the share of right answers, one greedy answer to a problem or several sampled ones. A
+/// loss is for others to add.
 pub(crate) fn evaluate(
     decoder: &Decoder,
     sets: &[(String, EncodedData)],
     grader: &Grader<'_>,
-    limits: EvalLimits,
+    limits: EvalLimits<'_>,
     step: usize,
     observer: &mut dyn Observer,
 ) -> Result<Vec<EvalAccuracy>, TrainError> {
     let mut results = Vec::with_capacity(sets.len());
-    for (name, data) in sets {
+    for ((name, data), plan) in sets.iter().zip(limits.plans) {
         observer.phase(step, Phase::Eval { set: name.clone() });
-        let correct = correct_answers(decoder, data, grader, limits, observer)
+        let key = Key::new(limits.seed).with(HELD_OUT).with(step as u64);
+        let key = name
+            .bytes()
+            .fold(key, |key, byte| key.with(u64::from(byte)));
+        let correct = correct_answers(decoder, data, (plan, key), grader, limits, observer)
             .map_err(|error| error.at_step(step))?;
         results.push(EvalAccuracy {
             name: name.clone(),
-            accuracy: correct as f64 / data.problems.len() as f64,
+            accuracy: correct as f64 / (data.problems.len() * plan.samples) as f64,
             problems: data.problems.len(),
             loss: None,
         });
@@ -135,27 +147,32 @@ pub(crate) fn solution_losses(
     with_solutions.map(loss).collect()
 }
 
+/// Right answers to the problems of a set, drawn with keys under `key`.
 fn correct_answers(
     decoder: &Decoder,
     data: &EncodedData,
+    (plan, key): (&EvalSetPlan, Key),
     grader: &Grader<'_>,
-    limits: EvalLimits,
+    limits: EvalLimits<'_>,
     observer: &mut dyn Observer,
 ) -> Result<usize, TrainError> {
     let sampling = Sampling {
-        temperature: 0.0,
+        temperature: plan.temperature as f32,
         max_new_tokens: grader.max_new_tokens,
         stop_tokens: grader.stop_tokens.to_vec(),
         ..Sampling::default()
     };
     let mut engine = LocalEngine::new(decoder, sampling, limits.max_active_branches)?;
     let problems = data.problems.iter().enumerate();
-    let wanted = problems.map(|(index, (_, encoded))| Completion {
-        prompt: index,
-        prompt_ids: &encoded.prompt_ids,
-        key: Key::new(0),
-        tag: index as u64,
+    let wanted = problems.flat_map(|(index, (_, encoded))| {
+        (0..plan.samples as u64).map(move |sample| Completion {
+            prompt: index,
+            prompt_ids: &encoded.prompt_ids,
+            key: key.with(index as u64).with(sample),
+            tag: index as u64,
+        })
     });
+    let answers = data.problems.len() * plan.samples;
     let grade = |branch: FinishedBranch| {
         let (problem, _) = &data.problems[branch.tag as usize];
         let truncated = branch.finish == Finish::Length;
@@ -172,7 +189,7 @@ fn correct_answers(
             while let Some(verdict) = grading.ready()? {
                 correct += verdict;
             }
-            observer.tick(done, data.problems.len(), statistics.decoded_tokens);
+            observer.tick(done, answers, statistics.decoded_tokens);
             Ok::<(), TrainError>(())
         })?;
         while let Some(verdict) = grading.wait()? {

@@ -28,13 +28,14 @@ pub struct StepMetrics {
     /// Rollouts that were sampled, those of replaced rounds and without a reward included. Without any
     /// (supervised fine-tuning), nothing that is measured on rollouts is logged.
     pub rollouts: usize,
-    /// Mean reward of all rollouts that have one, before any shaping by length.
+    /// Mean reward of all rollouts that have one, before any shaping by length. Traces are left out: a solution
+    /// is nearly always right, and would lift the curve of a method that has some.
     pub reward_mean: f64,
-    /// Rollouts without a reward: they count nowhere else.
+    /// Rollouts and traces without a reward: they count nowhere else.
     pub reward_missing: usize,
     /// What went wrong in verification during the step, by kind; kinds that did not occur are left out.
     pub reward_failures: Vec<(&'static str, u64)>,
-    /// Mean share of the solution that was revealed, over all rollouts, `0..=1`.
+    /// Mean share of the solution that was revealed, over all rollouts and traces, `0..=1`.
     pub hint_rate_mean: f64,
     /// Per round, in order.
     pub rounds: Vec<RoundMetrics>,
@@ -45,6 +46,8 @@ pub struct StepMetrics {
     /// Share of groups whose rollouts are all correct, some of them without a hint, `0..=1`: no length of a
     /// hint would have made them differ.
     pub group_all_correct_unhinted: f64,
+    /// Problems trained on and problems of a full step, where dynamic sampling could not fill it; not logged.
+    pub unfilled: Option<(usize, usize)>,
     /// Mean generated tokens of a rollout.
     pub response_length_mean: f64,
     /// Share of rollouts cut by the length limit, `0..=1`.
@@ -89,15 +92,16 @@ pub struct RoundMetrics {
 pub struct PolicyMetrics {
     /// The whole objective, coefficients applied.
     pub loss: f64,
-    /// KL divergence to the reference policy per generated token, before its coefficient; `None`
-    /// where no reference is kept.
+    /// KL divergence to the reference policy per generated token by k3, whatever estimator the objective uses,
+    /// before its coefficient; `None` where no reference is kept.
     pub kl: Option<f64>,
     /// Mean entropy of the policy at generated tokens, nats.
     pub entropy: f64,
-    /// Minus mean log-likelihood of hint tokens, nats, before its coefficient; `None` where no hint
-    /// token is imitated.
+    /// Minus log-likelihood of the imitated tokens under the term's aggregation, nats, before its coefficient;
+    /// `None` where nothing is imitated by likelihood.
     pub imitation: Option<f64>,
-    /// Share of generated tokens whose ratio was clipped, `0..=1`.
+    /// Share of tokens with a ratio (generated, and prefix tokens under the policy loss) whose gradient was
+    /// clipped away, `0..=1`.
     pub clip_fraction: f64,
     /// Global gradient norm before clipping.
     pub grad_norm: f64,

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 ///
 /// ```text
 /// s <  W   peak * (s + 1) / W
-/// s >= W   peak * (min-ratio + (1 - min-ratio) * shape(x)),   x = (s - W) / (T - W) in [0, 1]
+/// s >= W   peak * (min_ratio + (1 - min_ratio) * shape(x)),   x = (s - W) / (T - W) in [0, 1]
 /// ```
 ///
 /// with `shape(x) = 1` (constant), `1 - x` (linear) or `(1 + cos(pi x)) / 2` (cosine). The first step of a
@@ -56,9 +56,9 @@ impl Default for LearningRateConfig {
 pub enum Decay {
     /// Stays at the peak.
     Constant,
-    /// A straight line to `min-ratio * peak`.
+    /// A straight line to `min_ratio * peak`.
     Linear,
-    /// Half a cosine to `min-ratio * peak`.
+    /// Half a cosine to `min_ratio * peak`.
     Cosine,
 }
 

@@ -49,6 +49,8 @@ impl Run<'_> {
 
         let mut sampled = self.sample(step, observer, &mut time)?;
         let mut groups = std::mem::take(&mut sampled.groups);
+        let (found, wanted) = (groups.len(), self.recipe.rollout.problems_per_step);
+        let refills = self.recipe.objective.dynamic_sampling.drop_uniform;
         self.hints.finish_step(std::mem::take(&mut sampled.visits));
 
         observer.phase(step, Phase::LogProbs);
@@ -83,6 +85,7 @@ impl Run<'_> {
             policy,
             time,
             tokens_train,
+            unfilled: (refills && found < wanted).then_some((found, wanted)),
             memory: ResidentMemory::read(),
             ..sampled.metrics(self.hints.max_rounds(), self.recipe.target_accuracy())
         })
@@ -233,11 +236,16 @@ impl Run<'_> {
         Ok((metrics, totals.tokens))
     }
 
-    /// How batches go through the model.
+    /// How batches go through the model. Log-probs are those of the distribution that was sampled from; where
+    /// nothing is sampled they are the model's own, as in the supervised stage.
     pub(crate) fn budget(&self) -> Budget {
+        let temperature = match self.recipe.objective.needs_rollouts() {
+            true => self.recipe.rollout.temperature as f32,
+            false => 1.0,
+        };
         Budget {
             tokens_per_microbatch: self.recipe.update.tokens_per_microbatch,
-            temperature: self.recipe.rollout.temperature as f32,
+            temperature,
         }
     }
 }
@@ -377,7 +385,7 @@ impl Sampled {
         });
         StepMetrics {
             rollouts: generated().count(),
-            reward_mean: mean(all().filter_map(|rollout| rollout.reward)),
+            reward_mean: mean(generated().filter_map(|rollout| rollout.reward)),
             reward_missing: all().filter(|rollout| rollout.reward.is_none()).count(),
             reward_failures: self.failures.clone(),
             hint_rate_mean: mean(all().map(|rollout| rollout.hint_rate)),

@@ -338,6 +338,8 @@ impl<'a> Session<'a> {
             ..self.run.grader
         };
         let limits = EvalLimits {
+            plans: &recipe.eval.sets,
+            seed: recipe.seed,
             max_active_branches: recipe.rollout.max_active_branches,
             grading_threads: recipe.grading_threads(),
         };

@@ -46,6 +46,13 @@ pub enum Warning {
         /// Share of such groups.
         share: f64,
     },
+    /// Dynamic sampling has thrown away more problems than it could replace.
+    UnfilledBatch {
+        /// Problems that the step trained on.
+        problems: usize,
+        /// Problems of a full step.
+        wanted: usize,
+    },
     /// The device had less room than the recipe allows to be used.
     ShortOfMemory(Shortages),
     /// Every rollout fails.
@@ -74,6 +81,10 @@ impl fmt::Display for Warning {
                 "in {:.0} % of the groups all rewards are equal: they carry no policy gradient. Choose problems nearer to the model's ability, more rollouts a problem, or hints (`method = \"seele\"`)",
                 100.0 * share
             ),
+            Self::UnfilledBatch { problems, wanted } => write!(
+                f,
+                "dynamic sampling found {problems} of {wanted} problems whose rollouts differ: the step is smaller by as much, and so is its weight beside others. Raise `dynamic_sampling.max_rollout_batches`, or choose problems nearer to the model's ability"
+            ),
             Self::ShortOfMemory(shortages) => {
                 write!(f, "{shortages}.")?;
                 if shortages.microbatches + shortages.parts > 0 {
@@ -99,6 +110,7 @@ impl fmt::Display for Warning {
 pub struct Watch {
     largest_gap: f64,
     first_entropy: Option<f64>,
+    unfilled: Sign,
     gap: Sign,
     entropy: Sign,
     variance: Sign,
@@ -141,6 +153,7 @@ impl Watch {
                 Compute::Bf16 => LOGPROB_GAP_BF16,
             },
             first_entropy: None,
+            unfilled: Sign::default(),
             gap: Sign::default(),
             entropy: Sign::default(),
             variance: Sign::default(),
@@ -158,6 +171,12 @@ impl Watch {
                 skipped: policy.skipped_updates,
                 updates: policy.updates,
             });
+        }
+        let unfilled = metrics.unfilled.filter(|_| metrics.rollouts > 0);
+        if self.unfilled.fires(unfilled.is_some(), 1)
+            && let Some((problems, wanted)) = unfilled
+        {
+            warnings.push(Warning::UnfilledBatch { problems, wanted });
         }
         let gap = policy.logprob_gap_max;
         if self.gap.fires(gap > self.largest_gap, 1) {
@@ -249,6 +268,20 @@ mod tests {
             };
             assert_eq!(watch.look(&metrics), [expected]);
         }
+    }
+
+    #[test]
+    fn a_batch_that_was_not_filled_is_said_at_once_and_not_at_every_step() {
+        let mut watch = Watch::new(Compute::F32);
+        let mut metrics = step(0.5, 1.0);
+        (metrics.rollouts, metrics.unfilled) = (24, Some((3, 4)));
+        let expected = Warning::UnfilledBatch {
+            problems: 3,
+            wanted: 4,
+        };
+        assert_eq!(watch.look(&metrics), [expected]);
+        assert!(watch.look(&metrics).is_empty());
+        assert!(expected.to_string().contains("3 of 4 problems"));
     }
 
     #[test]

@@ -6,8 +6,10 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
+#[path = "../../hint/tests/reference/mod.rs"]
+mod reference;
+
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
 use seele_train::advantage::{AdvantageConfig, AdvantageKind};
 use seele_train::objective::{
@@ -31,23 +33,8 @@ const FUNCTIONS_OF_HINTS: [&str; 9] = [
 ];
 
 fn golden() -> Option<Value> {
-    let folder = std::env::var_os("SEELE_GOLDEN").map_or_else(
-        || {
-            PathBuf::from(concat!(
-                env!("CARGO_MANIFEST_DIR"),
-                "/../../../shared/golden"
-            ))
-        },
-        PathBuf::from,
-    );
-    let path = folder.join("losses.json");
-    match std::fs::read_to_string(&path) {
-        Ok(text) => Some(serde_json::from_str(&text).unwrap()),
-        Err(error) => {
-            eprintln!("skipped: {}: {error}", path.display());
-            None
-        }
-    }
+    let text = std::fs::read_to_string(reference::golden("losses.json")?).unwrap();
+    Some(serde_json::from_str(&text).unwrap())
 }
 
 /// One sequence of a case.

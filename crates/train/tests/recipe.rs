@@ -126,7 +126,12 @@ fn every_part_of_an_objective_can_be_chosen_by_name_over_any_preset_that_it_fits
         ("overlong.mask_truncated", &["true"]),
     ];
     for method in ["seele", "luffy", "uft", "prefix-rft", "dapo"] {
-        for (key, values) in parts {
+        let fits = |key: &str| match key {
+            "policy_loss.trace_shape" => method == "luffy",
+            "imitation.mode" | "imitation.which_hint" => matches!(method, "seele" | "uft"),
+            _ => true,
+        };
+        for (key, values) in parts.iter().filter(|(key, _)| fits(key)) {
             for value in *values {
                 let overrides = [
                     format!("method={method}"),
@@ -194,6 +199,153 @@ fn fine_tuning_on_solutions_refuses_what_only_rollouts_could_use() {
             "{message}"
         );
     }
+}
+
+#[test]
+fn a_written_setting_that_nothing_reads_is_refused() {
+    let cases: &[(&[&str], &str)] = &[
+        (&["method=luffy", "imitation.coef=0.5"], "imitation.coef"),
+        (&["method=grpo", "imitation.coef=0.5"], "imitation.coef"),
+        (&["imitation.where=trace"], "imitation.where"),
+        (
+            &["method=grpo", "imitation.mode=sum-const"],
+            "imitation.mode",
+        ),
+        (
+            &["imitation.where=generated", "imitation.which_hint=longest"],
+            "imitation.which_hint",
+        ),
+        (
+            &["policy_loss.prefix_old=current"],
+            "policy_loss.prefix_old",
+        ),
+        (
+            &["method=luffy", "policy_loss.shape_power=2"],
+            "policy_loss.shape_power",
+        ),
+        (
+            &[
+                "method=luffy",
+                "policy_loss.trace_shape=log",
+                "policy_loss.shape_gamma=0.2",
+            ],
+            "policy_loss.shape_gamma",
+        ),
+        (&["policy_loss.trace_shape=log"], "policy_loss.trace_shape"),
+        (&["policy_loss.shape_gamma=0.2"], "policy_loss.shape_gamma"),
+        (&["advantage.trace_weight=2"], "advantage.trace_weight"),
+        (&["advantage.traces=apart"], "advantage.traces"),
+        (
+            &["method=rl-with-sft-loss", "advantage.trace_weight=2"],
+            "advantage.trace_weight",
+        ),
+        (
+            &["dynamic_sampling.max_rollout_batches=5"],
+            "dynamic_sampling.max_rollout_batches",
+        ),
+        (&["overlong.factor=2"], "overlong.factor"),
+        (
+            &["method=dapo", "overlong.buffer=off", "overlong.factor=2"],
+            "overlong.factor",
+        ),
+        (&["entropy_filter.scope=batch"], "entropy_filter.scope"),
+        (
+            &[
+                "method=prefix-rft",
+                "entropy_filter.drop=0",
+                "entropy_filter.scope=batch",
+            ],
+            "entropy_filter.scope",
+        ),
+        (
+            &["method=prefix-rft", "advantage.singleton=raw"],
+            "advantage.singleton",
+        ),
+        (&["advantage.eps=0.1"], "advantage.eps"),
+        (
+            &["method=grpo", "policy_loss.on_hint=true"],
+            "policy_loss.on_hint",
+        ),
+        (&["method=dr-grpo", "kl.kind=k2"], "kl.kind"),
+        (&["method=grpo", "entropy.mode=sum-const"], "entropy.mode"),
+        (
+            &["method=grpo", "aggregation.empty=count"],
+            "aggregation.empty",
+        ),
+        (
+            &["method=sft", "policy_loss.clip_low=0.1"],
+            "policy_loss.clip_low",
+        ),
+        (
+            &["method=sft", "aggregation.mode=sum-const"],
+            "aggregation.mode",
+        ),
+        (
+            &["method=sft", "overlong.mask_truncated=true"],
+            "overlong.mask_truncated",
+        ),
+    ];
+    for (overrides, key) in cases {
+        let message = load(SMALL, overrides).unwrap_err();
+        assert!(
+            message.contains(&format!("--set {key}="))
+                && message.contains(&format!("`{key}`: has no effect")),
+            "{overrides:?}: {message}"
+        );
+    }
+}
+
+#[test]
+fn what_a_preset_brings_along_may_lie_idle_and_so_may_a_term_that_was_taken_away() {
+    let cases: [&[&str]; 10] = [
+        &["hint.schedule=none"],
+        &["method=uft", "hint.schedule=luffy"],
+        &["method=luffy", "hint.schedule=none"],
+        &["method=prefix-rft", "hint.schedule=none"],
+        &["method=rl-with-sft-loss", "imitation.coef=0"],
+        &["method=grpo", "kl.coef=0", "kl.kind=k2"],
+        &["imitation.coef=0", "imitation.mode=sum-const"],
+        &["hint.schedule=none", "imitation.coef=0"],
+        &[
+            "method=prefix-rft",
+            "hint.schedule=none",
+            "policy_loss.on_hint=false",
+            "entropy_filter.drop=0",
+        ],
+        &["policy_loss.shape_gamma=0.1", "overlong.factor=1"],
+    ];
+    for overrides in cases {
+        let recipe =
+            load(SMALL, overrides).unwrap_or_else(|error| panic!("{overrides:?}: {error}"));
+        assert_eq!(reload(&recipe), recipe, "{overrides:?}");
+    }
+    // Another method takes the sections of the old one away.
+    let text = format!("method = \"luffy\"\n{SMALL}[policy_loss]\nshape_gamma = 0.2\n");
+    assert!(load(&text, &["method=grpo"]).is_ok());
+}
+
+#[test]
+fn the_schedules_of_other_methods_are_methods_on_the_objective_they_came_with() {
+    let plan = |method: &str| load(SMALL, &[&format!("method={method}")]).unwrap();
+    for method in [
+        "fixed",
+        "quest-a",
+        "hint-on-failure",
+        "multi-level",
+        "escalate",
+    ] {
+        let recipe = plan(method);
+        assert_eq!(recipe.hint.name(), method);
+        assert_eq!(recipe.objective, plan("grpo").objective, "{method}");
+    }
+    assert_eq!(plan("uft-stage").objective, plan("uft").objective);
+    let mut without_imitation = plan("uft").objective;
+    without_imitation.imitation.coef = 0.0;
+    assert_eq!(plan("r3").objective, without_imitation);
+    assert_eq!(
+        (plan("uft-stage").hint.name(), plan("r3").hint.name()),
+        ("uft-stage", "r3")
+    );
 }
 
 #[test]
@@ -470,6 +622,16 @@ fn wrong_recipes_are_answered_with_place_and_remedy() {
             SMALL,
             &["save.keep_best=eval/hard/accuracy"],
             "`save.keep_best`: expected one of reward/mean, found `eval/hard/accuracy`",
+        ),
+        (
+            SMALL,
+            &["eval.sets.a.path=a.jsonl", "eval.sets.a.samples=4"],
+            "--set eval.sets.a.samples=4: `eval.sets.a.samples`: expected 1 for greedy answers, which are all the same; set `temperature` for more, found 4",
+        ),
+        (
+            SMALL,
+            &["eval.sets.a.path=a.jsonl", "eval.sets.a.temperature=-1"],
+            "`eval.sets.a.temperature`: expected 0 (greedy) or a number above 0, found -1",
         ),
         (
             SMALL,

@@ -3,6 +3,70 @@
 //! Where least squares takes a step between two rounds at face value, the posterior knows how little eight
 //! rollouts say, remembers earlier visits, expects curves to move to the left as the policy improves, and
 //! starts a new problem from what other problems look like.
+//!
+//! # Curves
+//!
+//! 1,640 curves ([`CELLS`]), tabulated at the rates `p` = 0, 0.01, ..., 1 ([`RATES`]) and shared by all problems:
+//!
+//! ```text
+//! F(p) = 0.01 + 0.98 (b + (top - b) / (1 + exp(-k (p - c))))
+//! ```
+//!
+//! `k`: 5 values, geometric from 3 to 50. `c` (`-mu` of the paper's curve): 41 values from -0.5 to 1.1. `b`: 0.005,
+//! 0.12, 0.28, 0.45. `top`: 1 and 0.75, for problems that stay uncertain with the whole hint. The outer constants
+//! keep every outcome possible. A [`Belief`] is a weight `w` for each curve; the initial one, `W0`, is uniform in `k`,
+//! `exp(-((c - 0.5) / 0.35)^2 / 2)` in `c`, (0.4, 0.2, 0.2, 0.2) in `b` and (0.85, 0.15) in `top`.
+//!
+//! # A round
+//!
+//! `s` successes of `n` rollouts at hint rate `p` ([`Belief::observe`]), without margin points:
+//!
+//! ```text
+//! w <- w F(p)^s (1 - F(p))^(n - s)
+//! ```
+//!
+//! The next rate ([`Prediction::best_row`]), with `E` and `V` mean and variance of `F(p)` under the belief:
+//!
+//! ```text
+//! p* = the first p with the least (E - target)^2 + caution V
+//! ```
+//!
+//! `caution` ([`Bayes::caution`]) is 0, 0.5, 1, 1, ... over the rounds of a first visit and 1 in later ones, where
+//! `target` is 0.5: `E[a (1 - a)] = 1/4 - (E - 1/2)^2 - V`, so 1 maximises what a rollout is expected to teach. For
+//! other targets it is 0.
+//!
+//! # Between visits
+//!
+//! A later visit starts from ([`Population::revisit`])
+//!
+//! ```text
+//! w <- max(0.95 T w + 0.05 W, 1e-12)
+//! T[c', c] ~ exp(-((c' - (c - delta)) / 0.05)^2 / 2), normalised over c'
+//! ```
+//!
+//! with the population prior `W` and the drift `delta` by which curves move to the left from one visit to the next.
+//! A problem's first visit starts from `W` ([`Population::prior`]).
+//!
+//! # The population
+//!
+//! [`Population`] learns both after every step, from the `B` problems of the step:
+//!
+//! ```text
+//! A     <- A + sum over problems of (posterior, smoothed in c by a normal of deviation 0.04);   W = A / sum A
+//! delta <- delta + r B / (N + B),   N = 64
+//! ```
+//!
+//! `A` is `128 W0` before anything is known and `128 T W` at the first step of each later epoch. `r` is the mean over
+//! the revisited problems among the `B` of (mean of `c` before the visit, after `T`) - (mean of `c` after its last
+//! round), and `B` counts those alone; `delta` starts at 0.03.
+//!
+//! # Where this departs from the first design
+//!
+//! The design lets `N` begin at 256 and grow by `B` with every step: `delta` is then the mean over all revisits of a
+//! run. Early epochs move fast and later ones slowly, such a mean never forgets the fast ones, and first rounds of
+//! late visits start with too short a hint (accuracy 0.14 instead of 0.5 in a run of the quickstart, see
+//! `docs/hint-control.md`). With `N` fixed at 64 a step of `B` revisits has the weight `B / (N + B)`: of 256 revisits 0.8,
+//! so that little but the last step counts; of 32 a third, so that about the last three do.
 
 mod belief;
 mod grid;

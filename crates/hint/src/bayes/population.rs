@@ -13,8 +13,9 @@ const SPREAD: f64 = 0.04;
 const DRIFT_DEVIATION: f64 = 0.05;
 /// Drift before any is observed.
 const INITIAL_DRIFT: f64 = 0.03;
-/// Observations that the drift so far is worth beside those of a step. A count that grew with them would
-/// remember the fast first epochs for ever, and later visits would start with too short a hint.
+/// Revisits that the drift so far is worth beside those of a step: a step of 256 gives it 0.8 of its new value. A
+/// count that began at 256 and grew, as in the first design, would remember the fast first epochs for ever, and
+/// later visits would start with too short a hint.
 const DRIFT_COUNT: f64 = 64.0;
 /// Share of the population prior in the belief a later visit starts from.
 const POPULATION_SHARE: f64 = 0.05;

@@ -52,6 +52,10 @@ impl Schedule for FixedRate {
         self.rollouts
     }
 
+    fn hint_use(&self) -> Option<HintUse> {
+        Some(self.hint_use)
+    }
+
     fn validate(&self) -> Result<(), HintError> {
         require_rollouts(self.rollouts)?;
         require_rate("rate", self.rate)

@@ -71,6 +71,10 @@ impl Schedule for HintOnFailure {
         2 * self.rollouts
     }
 
+    fn hint_use(&self) -> Option<HintUse> {
+        Some(self.hint_use)
+    }
+
     fn validate(&self) -> Result<(), HintError> {
         require_rollouts(self.rollouts)?;
         require_rates(&self.rates)?;

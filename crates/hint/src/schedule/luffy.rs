@@ -74,6 +74,10 @@ impl Schedule for Luffy {
         self.rollouts
     }
 
+    fn hint_use(&self) -> Option<HintUse> {
+        Some(HintUse::OffPolicy)
+    }
+
     fn validate(&self) -> Result<(), HintError> {
         require_rollouts(self.rollouts)?;
         let holds = self.traces >= 1 && self.traces < self.rollouts;

@@ -49,6 +49,14 @@ pub trait Schedule: Debug + Send + Sync {
     /// Most rollouts a visit can have, off-policy members included.
     fn max_rollouts(&self) -> u32;
 
+    /// What training does with the tokens of this schedule's hints; none for a schedule without hints.
+    fn hint_use(&self) -> Option<HintUse>;
+
+    /// The accuracy that every round aims at, in `(0, 1)`; none for a schedule without one.
+    fn target_accuracy(&self) -> Option<f64> {
+        None
+    }
+
     /// Checks the settings.
     ///
     /// # Errors

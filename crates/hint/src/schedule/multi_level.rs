@@ -69,6 +69,10 @@ impl Schedule for MultiLevel {
         self.rollouts * self.rates.len() as u32
     }
 
+    fn hint_use(&self) -> Option<HintUse> {
+        Some(self.hint_use)
+    }
+
     fn validate(&self) -> Result<(), HintError> {
         require_rollouts(self.rollouts)?;
         require_rates(&self.rates)

@@ -34,6 +34,10 @@ impl Schedule for NoHint {
         self.rollouts
     }
 
+    fn hint_use(&self) -> Option<HintUse> {
+        None
+    }
+
     fn validate(&self) -> Result<(), HintError> {
         require_rollouts(self.rollouts)
     }

@@ -82,6 +82,10 @@ impl Schedule for PrefixRft {
         self.rollouts
     }
 
+    fn hint_use(&self) -> Option<HintUse> {
+        Some(self.hint_use)
+    }
+
     fn validate(&self) -> Result<(), HintError> {
         require_rollouts(self.rollouts)?;
         let prefix = self.prefix_rollouts;

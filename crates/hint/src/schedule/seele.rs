@@ -183,6 +183,14 @@ impl Schedule for Seele {
         self.rounds * self.rollouts
     }
 
+    fn hint_use(&self) -> Option<HintUse> {
+        Some(self.hint_use)
+    }
+
+    fn target_accuracy(&self) -> Option<f64> {
+        Some(self.target_accuracy)
+    }
+
     fn validate(&self) -> Result<(), HintError> {
         require_rounds(self.rounds)?;
         require_rollouts(self.rollouts)?;

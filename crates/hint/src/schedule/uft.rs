@@ -83,6 +83,10 @@ impl Schedule for Uft {
         self.rollouts
     }
 
+    fn hint_use(&self) -> Option<HintUse> {
+        Some(self.hint_use)
+    }
+
     fn validate(&self) -> Result<(), HintError> {
         require_rollouts(self.rollouts)?;
         require_slices(self.slices)?;
@@ -149,6 +153,10 @@ impl Schedule for UftStage {
         self.rollouts
     }
 
+    fn hint_use(&self) -> Option<HintUse> {
+        Some(self.hint_use)
+    }
+
     fn validate(&self) -> Result<(), HintError> {
         require_rollouts(self.rollouts)?;
         require_slices(self.slices)?;
@@ -203,6 +211,10 @@ impl Schedule for R3 {
 
     fn max_rollouts(&self) -> u32 {
         self.rollouts
+    }
+
+    fn hint_use(&self) -> Option<HintUse> {
+        Some(self.hint_use)
     }
 
     fn validate(&self) -> Result<(), HintError> {

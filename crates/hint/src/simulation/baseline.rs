@@ -18,8 +18,9 @@ pub(super) struct Baseline {
     pub(super) target: f64,
 }
 
+/// A baseline of the simulation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum BaselineKind {
+pub enum BaselineKind {
     /// No hint.
     None,
     /// Half of the solution.
@@ -30,6 +31,28 @@ pub(super) enum BaselineKind {
     Uft,
     /// A rate that follows the accuracy with falling gain.
     Stochastic,
+}
+
+impl BaselineKind {
+    /// Every baseline, from no hint to the most informed.
+    pub const ALL: [Self; 5] = [
+        Self::None,
+        Self::Fixed,
+        Self::Uniform,
+        Self::Uft,
+        Self::Stochastic,
+    ];
+
+    /// Its name in reports.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Fixed => "fixed",
+            Self::Uniform => "uniform",
+            Self::Uft => "uft",
+            Self::Stochastic => "stochastic",
+        }
+    }
 }
 
 impl Schedule for Baseline {
@@ -70,6 +93,14 @@ impl Schedule for Baseline {
 
     fn max_rollouts(&self) -> u32 {
         self.rounds * self.rollouts
+    }
+
+    fn hint_use(&self) -> Option<HintUse> {
+        Some(HintUse::Context)
+    }
+
+    fn target_accuracy(&self) -> Option<f64> {
+        (self.kind == BaselineKind::Stochastic).then_some(self.target)
     }
 
     fn validate(&self) -> Result<(), HintError> {

@@ -8,12 +8,13 @@ mod baseline;
 mod problem;
 mod report;
 
+pub use baseline::BaselineKind;
 pub use problem::{PROBLEMS, PopulationKind, Problem, Shape};
 pub use report::{EpochReport, Report};
 
 use crate::schedule::{ForkResult, HintController, Seele, SeeleBayes, VisitContext};
 use crate::{HintConfig, HintError};
-use baseline::{Baseline, BaselineKind};
+use baseline::Baseline;
 use report::Tally;
 use std::sync::Arc;
 
@@ -27,8 +28,10 @@ const STEPS_PER_EPOCH: u64 = PROBLEMS / BATCH;
 pub enum Simulated {
     /// A controller of this crate, with its settings.
     Controller(HintConfig),
-    /// A baseline or the oracle, by name; see [`Simulated::NAMES`].
-    Named(&'static str),
+    /// A schedule that exists for comparison only.
+    Baseline(BaselineKind),
+    /// The best length of every problem in hindsight.
+    Oracle,
 }
 
 impl Simulated {
@@ -37,11 +40,11 @@ impl Simulated {
     pub const NAMES: [&'static str; 8] = [
         "seele",
         "seele-bayes",
-        "none",
-        "fixed",
-        "uniform",
-        "uft",
-        "stochastic",
+        BaselineKind::None.name(),
+        BaselineKind::Fixed.name(),
+        BaselineKind::Uniform.name(),
+        BaselineKind::Uft.name(),
+        BaselineKind::Stochastic.name(),
         "oracle",
     ];
 
@@ -50,25 +53,31 @@ impl Simulated {
     /// # Errors
     /// [`HintError::UnknownSchedule`], listing the names.
     pub fn by_name(name: &str) -> Result<Self, HintError> {
-        let known = Self::NAMES.into_iter().find(|&known| known == name);
-        match known {
-            Some("seele") => Ok(Self::Controller(HintConfig::Seele(Seele::default()))),
-            Some("seele-bayes") => Ok(Self::Controller(HintConfig::SeeleBayes(
-                SeeleBayes::default(),
-            ))),
-            Some(name) => Ok(Self::Named(name)),
-            None => Err(HintError::UnknownSchedule {
-                name: name.into(),
-                known: Self::NAMES.join(", "),
-            }),
-        }
+        let mut known = [
+            Self::Controller(HintConfig::Seele(Seele::default())),
+            Self::Controller(HintConfig::SeeleBayes(SeeleBayes::default())),
+            Self::Oracle,
+        ]
+        .into_iter()
+        .chain(BaselineKind::ALL.map(Self::Baseline));
+        known
+            .find(|schedule| schedule.name() == name)
+            .ok_or_else(|| Self::unknown(name))
     }
 
     /// Name of the schedule.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Controller(config) => config.name(),
-            Self::Named(name) => name,
+            Self::Baseline(kind) => kind.name(),
+            Self::Oracle => "oracle",
+        }
+    }
+
+    fn unknown(name: &str) -> HintError {
+        HintError::UnknownSchedule {
+            name: name.into(),
+            known: Self::NAMES.join(", "),
         }
     }
 }
@@ -153,16 +162,6 @@ impl Driver {
             target,
             ..
         } = settings;
-        let baseline = |kind| {
-            let name = schedule.name();
-            let baseline = Baseline {
-                kind,
-                rounds,
-                rollouts,
-                target,
-            };
-            HintController::with_schedule(name, Arc::new(baseline))
-        };
         let controller = match schedule {
             Simulated::Controller(HintConfig::Seele(config)) => {
                 let config = Seele {
@@ -182,16 +181,17 @@ impl Driver {
                 };
                 HintController::new(&HintConfig::SeeleBayes(config))
             }
-            Simulated::Named("none") => baseline(BaselineKind::None),
-            Simulated::Named("fixed") => baseline(BaselineKind::Fixed),
-            Simulated::Named("uniform") => baseline(BaselineKind::Uniform),
-            Simulated::Named("uft") => baseline(BaselineKind::Uft),
-            Simulated::Named("stochastic") => baseline(BaselineKind::Stochastic),
-            Simulated::Named("oracle") => return Ok(Self::Oracle(settings)),
-            Simulated::Controller(_) | Simulated::Named(_) => {
-                let (name, known) = (schedule.name().into(), Simulated::NAMES.join(", "));
-                return Err(HintError::UnknownSchedule { name, known });
+            Simulated::Baseline(kind) => {
+                let baseline = Baseline {
+                    kind: *kind,
+                    rounds,
+                    rollouts,
+                    target,
+                };
+                HintController::with_schedule(kind.name(), Arc::new(baseline))
             }
+            Simulated::Oracle => return Ok(Self::Oracle(settings)),
+            Simulated::Controller(other) => return Err(Simulated::unknown(other.name())),
         };
         Ok(Self::Controller(Box::new(controller?)))
     }
@@ -346,6 +346,5 @@ mod tests {
             .map(|visit| (visit.0[0], visit.1[0]))
             .collect();
         assert_eq!(first, [(139, 8), (316, 8), (317, 8), (71, 8)]);
-        eprintln!("{visits:?}");
     }
 }

@@ -25,16 +25,16 @@ macro_rules! glossary {
 /// Every name that a run logs, in logging order.
 pub const GLOSSARY: &[Glossary] = glossary![
     "step", "training step", "counts from 1; 0 holds the evaluation before training", "steps", "grows by 1 a line";
-    "reward/mean", "mean reward", "sum of rewards / rollouts of the step", "reward",
+    "reward/mean", "mean reward", "sum of rewards / rollouts with a reward; traces, which nobody sampled, are left out", "reward",
         "with a target accuracy: stays near the target while the hint rate falls; without hints: rises";
-    "reward/missing", "rollouts without a reward", "rollouts that the reward left out; they count in no mean and in no group", "rollouts",
+    "reward/missing", "rollouts without a reward", "rollouts and traces that the reward left out; they count in no mean and in no group", "rollouts",
         "0; others are explained by reward/failures";
     "reward/failures/<kind>", "trouble of the verifier", "events of that kind while the step's rollouts were verified; logged where there are any", "events",
         "no_answer falls as the policy learns the form; gold_unreadable, over_budget, timeouts and crashes should be rare: see docs of the reward";
-    "hint/rate/mean", "mean share of the solution that is revealed", "mean of hint tokens / solution tokens over rollouts", "0..1",
+    "hint/rate/mean", "mean share of the solution that is revealed", "mean of hint tokens / solution tokens over rollouts and traces; 1 for a whole trace", "0..1",
         "falls as the policy learns; a rate that stays near 1 means that even long hints do not help: look at the prompt template and the verifier";
     "hint/round_<i>/accuracy", "accuracy of round i", "mean correctness of the rollouts of round i", "0..1",
-        "the first round lags in the first epoch, later rounds lie near the target; all near 0 or 1 means that the curve fit has nothing to go by";
+        "in the first epoch of `seele` the first round, which shows all but one token, lies far above the target; later ones lie near it. All near 0 or 1 means that the curve fit has nothing to go by";
     "hint/round_<i>/rate", "hint rate of round i", "mean of hint tokens / solution tokens over the rollouts of round i", "0..1",
         "rounds converge on each other when the stored rates are good";
     "hint/round_<i>/zero_variance", "problems that round i says nothing about", "problems whose rollouts of round i are all correct or all wrong / problems of round i", "0..1",
@@ -49,13 +49,13 @@ pub const GLOSSARY: &[Glossary] = glossary![
         "rises as problems are learned; what it leaves of group/zero_variance is what other hint lengths could have mended";
     "policy/loss", "value of the objective", "policy + kl + imitation - entropy terms with their coefficients, mean over updates", "-",
         "small and noisy; its size says little, a jump says much";
-    "policy/kl", "distance to the reference policy", "chosen estimator, mean over generated tokens", "nats a token",
+    "policy/kl", "distance to the reference policy", "k3, whatever kl.kind the objective uses: mean over generated tokens of exp(d) - 1 - d, d = log pi_ref - log pi", "nats a token",
         "grows slowly from 0; a fast rise means too high a learning rate";
     "policy/entropy", "entropy of the policy", "mean over generated tokens of -sum p ln p", "nats",
         "falls slowly; a collapse to 0 ends exploration";
-    "policy/imitation", "how unlikely the hints are", "-mean log-likelihood of imitated hint tokens", "nats a token",
-        "falls slowly; logged where hints are imitated";
-    "policy/clip_fraction", "clipped tokens", "generated tokens whose ratio lies outside the clip range against the advantage / generated tokens", "0..1",
+    "policy/imitation", "how unlikely the imitated tokens are", "-log-likelihood of the tokens of imitation.where (hints, traces, solutions), aggregated by imitation.mode, mean over updates", "nats a token with token-mean",
+        "falls slowly; logged where imitation.coef is above 0 and imitation.kind is log-likelihood";
+    "policy/clip_fraction", "clipped tokens", "tokens whose gradient clip, dual clip or the clamp of the log-ratio takes away / tokens with a ratio: generated ones, with policy_loss.on_hint those of prefixes too", "0..1",
         "0 on the first update of a step, some percent later; above 0.2 the updates are too large";
     "policy/grad_norm", "size of the gradient", "L2 norm over all parameters before clipping, mean over updates", "-",
         "steady; spikes are cut by optimizer.max_grad_norm";
@@ -89,7 +89,7 @@ pub const GLOSSARY: &[Glossary] = glossary![
         "divide by time/update for the training speed";
     "memory/rss_mib", "memory of the process", "resident set at the end of the step; where the system tells", "MiB", "flat after the first steps";
     "memory/peak_rss_mib", "most memory so far", "high-water mark of the resident set", "MiB", "flat after the first steps";
-    "eval/<name>/accuracy", "accuracy without hints", "correct answers / problems of the set", "0..1",
+    "eval/<name>/accuracy", "accuracy without hints", "correct answers / answers: a greedy one to each problem, or as many as eval.sets.<name>.samples, drawn at its temperature", "0..1",
         "rises; the number that counts";
     "eval/<name>/loss", "loss on held-out solutions", "-mean log-likelihood of the reference solutions' tokens, end token included", "nats a token",
         "logged where training reads reference solutions only; falls with the training loss, and rises again when the policy learns them by heart";

@@ -44,7 +44,7 @@ pub struct ObjectiveConfig {
 /// Policy-gradient term (`[policy_loss]`).
 ///
 /// With `w = exp(clamp(log pi - log pi_old))` and advantage `A`, a token costs
-/// `-min(w A, clip(w, 1 - clip-low, 1 + clip-high) A)`. A trace token costs `-A f(pi)` instead: no old
+/// `-min(w A, clip(w, 1 - clip_low, 1 + clip_high) A)`. A trace token costs `-A f(pi)` instead: no old
 /// log-prob, no clip.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -55,7 +55,7 @@ pub struct PolicyLossConfig {
     pub clip_low: Limit,
     /// Distance above 1 where the ratio is clipped, at least 0, or `"off"`. Default 0.2.
     pub clip_high: Limit,
-    /// For `A < 0` the loss is at most `-dual-clip * A`, above 1, or `"off"`. Default off (verl: 3).
+    /// For `A < 0` the loss is at most `-dual_clip * A`, above 1, or `"off"`. Default off (verl: 3).
     pub dual_clip: Limit,
     /// Log-ratio is clamped to plus and minus this before the exponential (zero gradient outside), in nats,
     /// or `"off"`. Default 20.
@@ -63,7 +63,7 @@ pub struct PolicyLossConfig {
     /// Hint tokens are policy tokens too (Prefix-RFT). Default false: a failed rollout must not push down its
     /// hint.
     pub on_hint: bool,
-    /// Where the old log-prob of a hint token comes from; only with `on-hint`. Default `sampling`.
+    /// Where the old log-prob of a hint token comes from; only with `on_hint`. Default `sampling`.
     pub prefix_old: PrefixOld,
     /// Weight `f` of a trace token's probability. Default `identity`.
     pub trace_shape: TraceShape,
@@ -124,11 +124,11 @@ pub enum PrefixOld {
 pub enum TraceShape {
     /// `p`.
     Identity,
-    /// `p / (p + shape-gamma)`: unlikely tokens still learn (LUFFY).
+    /// `p / (p + shape_gamma)`: unlikely tokens still learn (LUFFY).
     Ratio,
     /// `ln p`: the advantage-weighted log-likelihood.
     Log,
-    /// `p ^ shape-power`.
+    /// `p ^ shape_power`.
     Power,
 }
 

@@ -21,7 +21,7 @@ pub(super) struct RatioLoss {
     pub(super) ratio: f64,
     /// Advantage +1: `-min(w, clip(w))`.
     pub(super) positive: UnitLoss,
-    /// Advantage -1: `min(max(w, clip(w)), dual-clip)`.
+    /// Advantage -1: `min(max(w, clip(w)), dual_clip)`.
     pub(super) negative: UnitLoss,
 }
 

@@ -13,7 +13,7 @@ use super::limit::Limit;
 use crate::advantage::{AdvantageConfig, AdvantageKind, TraceMembership};
 
 /// Names that [`preset`] knows, in the order of the documentation.
-pub const PRESET_NAMES: [&str; 12] = [
+pub const PRESET_NAMES: [&str; 19] = [
     "seele",
     "seele-bayes",
     "grpo",
@@ -24,8 +24,15 @@ pub const PRESET_NAMES: [&str; 12] = [
     "sft",
     "luffy",
     "uft",
+    "uft-stage",
+    "r3",
     "prefix-rft",
     "rl-with-sft-loss",
+    "fixed",
+    "quest-a",
+    "hint-on-failure",
+    "multi-level",
+    "escalate",
 ];
 
 /// The objective of a published method.
@@ -43,9 +50,14 @@ pub fn preset(name: &str) -> Result<ObjectiveConfig, ObjectiveError> {
         "rloo" => rloo(),
         "sft" => sft(),
         "luffy" => luffy(),
-        "uft" => uft(),
+        // UFT's variants: the staircase changes the hints alone.
+        "uft" | "uft-stage" => uft(),
+        "r3" => r3(),
         "prefix-rft" => prefix_rft(),
         "rl-with-sft-loss" => rl_with_sft_loss(),
+        // Their hints are context and only change where rollouts start. The sources describe schedules on top
+        // of GRPO; taking its objective unchanged leaves the schedule as the only difference.
+        "fixed" | "quest-a" | "hint-on-failure" | "multi-level" | "escalate" => grpo(),
         _ => {
             return Err(ObjectiveError::UnknownPreset {
                 name: name.to_owned(),
@@ -206,6 +218,14 @@ fn uft() -> ObjectiveConfig {
             ..EntropyConfig::default()
         },
         ..ObjectiveConfig::default()
+    }
+}
+
+/// R3 as UFT's code has it: UFT's objective without the cross-entropy on hint tokens.
+fn r3() -> ObjectiveConfig {
+    ObjectiveConfig {
+        imitation: ImitationConfig::default(),
+        ..uft()
     }
 }
 

@@ -1,5 +1,6 @@
 //! Defaults that depend on other settings, and the checks of every value.
 
+mod idle;
 mod method;
 
 use super::error::RecipeError;
@@ -120,6 +121,7 @@ impl Checks<'_> {
         self.fill_overlong(&mut recipe.overlong, recipe.rollout.max_new_tokens)?;
         self.objective(&recipe.objective())?;
         self.hint_use(recipe)?;
+        self.no_idle_settings(recipe)?;
         recipe
             .reward
             .build()
@@ -245,7 +247,7 @@ impl Checks<'_> {
         section: &str,
     ) -> Result<(), RecipeError> {
         schedule.validate().map_err(|error| {
-            let key = format!("{section}{}", error.key.replace('-', "_"));
+            let key = format!("{section}{}", error.key);
             self.bad(
                 &key,
                 format!("expected {}, found {}", error.range, error.value),
@@ -445,10 +447,26 @@ impl Checks<'_> {
                 format!("`{name}`"),
                 "a name without `/` and `.`",
             )?;
+            let (samples, temperature) = (set.samples, set.temperature);
+            self.at_least_one(samples, &format!("{key}.samples"))?;
+            self.require(
+                temperature >= 0.0 && temperature.is_finite(),
+                &format!("{key}.temperature"),
+                temperature,
+                "0 (greedy) or a number above 0",
+            )?;
+            self.require(
+                samples == 1 || temperature > 0.0,
+                &format!("{key}.samples"),
+                samples,
+                "1 for greedy answers, which are all the same; set `temperature` for more",
+            )?;
             let data = self.data(&set.data_section(&recipe.data), &key, Split::HeldOut)?;
             Ok(EvalSetPlan {
                 name: name.clone(),
                 data,
+                samples,
+                temperature,
             })
         });
         sets.collect()

@@ -216,6 +216,10 @@ pub struct EvalSetPlan {
     pub name: String,
     /// Its problems.
     pub data: DataPlan,
+    /// Answers to each problem, at least 1; accuracy is the share of right ones.
+    pub samples: usize,
+    /// Divisor of the logits they are sampled with; 0: greedy, one answer.
+    pub temperature: f64,
 }
 
 /// Two plans are equal if they run the same; where a value was written does not count.
@@ -358,11 +362,7 @@ impl Recipe {
 
     /// The accuracy that the hint schedule aims at, if it aims at one.
     pub fn target_accuracy(&self) -> Option<f64> {
-        let settings = layer_of(&self.hint, &Origin::Default);
-        match settings.find("target_accuracy").map(|node| &node.value) {
-            Some(Value::Float(target)) => Some(*target),
-            _ => None,
-        }
+        self.hint.target_accuracy()
     }
 
     /// Threads that verify rollouts beside the ones that sample and train: as many as the reward's program

@@ -258,6 +258,12 @@ pub(crate) struct EvalSetSection {
     pub(crate) template: Option<String>,
     #[serde(default)]
     pub(crate) limit: Option<usize>,
+    /// Answers to a problem.
+    #[serde(default = "one")]
+    pub(crate) samples: usize,
+    /// Divisor of the logits; 0: the likeliest token each time.
+    #[serde(default)]
+    pub(crate) temperature: f64,
 }
 
 /// `[eval.sets.<name>]` tables in the order they were written.

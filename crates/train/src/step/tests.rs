@@ -3,6 +3,7 @@
 mod update_laws;
 
 use super::*;
+use crate::evaluate::{EvalLimits, evaluate};
 use crate::recipe::Materials;
 use seele_policy::decoder::Decoder;
 use seele_random::Key;
@@ -300,6 +301,7 @@ fn refilling_never_draws_a_problem_twice_in_a_step() {
         (1.0, 0)
     );
     assert!(metrics.policy.loss.is_nan());
+    assert_eq!(metrics.unfilled, Some((0, 4)));
 }
 
 #[test]
@@ -426,6 +428,88 @@ fn groups_solved_without_a_hint_are_told_from_those_with_too_long_ones() {
     assert_eq!(counts(&["method=seele", "hint.rounds=1"]), (all, 0.0));
     // One rollout of a group has a hint, the others have none.
     assert_eq!(counts(&["method=prefix-rft"]), (all, all));
+}
+
+#[test]
+fn held_out_sets_are_answered_once_greedily_or_often_by_chance() {
+    /// Notes what it is asked; every other answer, by its text, is right.
+    #[derive(Default)]
+    struct Notes(std::sync::Mutex<Vec<String>>);
+    impl Reward for Notes {
+        fn score(&self, request: &RewardRequest<'_>) -> Score {
+            let mut seen = self.0.lock().unwrap();
+            seen.push(format!("{} {}", request.id, request.completion));
+            score(draw(request.completion).uniform() < 0.5)
+        }
+    }
+    let answers = |overrides: &[&str], active: usize| {
+        let set = ["method=grpo", "eval.sets.held_out.arithmetic.count=5"];
+        let bench = Bench::new(&[&set, overrides].concat());
+        let notes = Notes::default();
+        let run = bench.run(&notes);
+        let limits = EvalLimits {
+            plans: &bench.recipe.eval.sets,
+            seed: 1,
+            max_active_branches: active,
+            grading_threads: 1,
+        };
+        let (decoder, sets) = (&run.learner.decoder, &bench.materials.eval);
+        let results = evaluate(decoder, sets, &run.grader, limits, 3, &mut ()).unwrap();
+        drop(run);
+        let mut seen = notes.0.into_inner().unwrap();
+        seen.sort();
+        (results[0].accuracy, results[0].problems, seen)
+    };
+    let greedy = answers(&[], 7);
+    assert_eq!((greedy.1, greedy.2.len()), (5, 5));
+    let often = [
+        "eval.sets.held_out.samples=4",
+        "eval.sets.held_out.temperature=1",
+    ];
+    let sampled = answers(&often, 7);
+    assert_eq!((sampled.1, sampled.2.len()), (5, 20));
+    let texts: HashSet<&String> = sampled.2.iter().collect();
+    assert!(texts.len() > 10, "{texts:?}");
+    let of_text = |seen: &String| seen.split_once(' ').map(|(_, text)| draw(text).uniform());
+    let right = sampled.2.iter().filter_map(of_text).filter(|u| *u < 0.5);
+    assert_eq!(sampled.0, right.count() as f64 / 20.0);
+    // How many are decoded at a time changes no draw.
+    assert_eq!(answers(&often, 3), sampled);
+}
+
+#[test]
+fn the_mean_reward_is_that_of_what_was_sampled() {
+    /// Solutions end in a box, which a model of random weights does not write.
+    struct OnlyTraces;
+    impl Reward for OnlyTraces {
+        fn score(&self, request: &RewardRequest<'_>) -> Score {
+            score(request.response.contains(request.ground_truth))
+        }
+    }
+    let bench = Bench::new(&["method=luffy", "hint.traces=3"]);
+    let mut run = bench.run(&OnlyTraces);
+    let sampled = sample(&mut run, 1);
+    let right = |trace: bool| {
+        let of_kind = sampled.rollouts.iter().filter(|r| r.trace == trace);
+        mean(of_kind.map(|rollout| f64::from(u8::from(rollout.correct))))
+    };
+    assert!(right(true) > right(false));
+    assert_eq!(sampled.metrics(1, None).reward_mean, right(false));
+}
+
+#[test]
+fn fine_tuning_on_solutions_does_not_depend_on_the_temperature_of_rollouts() {
+    let loss = |temperature: &str| {
+        let bench = Bench::new(&["method=sft", temperature]);
+        let policy = bench.run(&PLAIN).step(1, &mut ()).unwrap().policy;
+        (policy.loss, policy.grad_norm)
+    };
+    let (cold, hot) = (
+        loss("rollout.temperature=0.5"),
+        loss("rollout.temperature=2"),
+    );
+    assert!(cold.0 > 0.0);
+    assert_eq!(cold, hot);
 }
 
 #[test]

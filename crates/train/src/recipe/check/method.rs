@@ -5,11 +5,10 @@ use crate::objective::{
     ImitationTokens, Limit, ObjectiveConfig, ObjectiveError, OverlongConfig, PolicyLossKind,
 };
 use crate::recipe::error::RecipeError;
-use crate::recipe::node::{Origin, Value};
-use crate::recipe::preset::layer_of;
 use crate::recipe::written::Written;
-use seele_hint::{HintConfig, HintError};
+use seele_hint::{HintConfig, HintError, HintUse, Schedule};
 use seele_verify::reward::RewardConfig;
+use std::sync::Arc;
 
 /// DAPO's over-long zone as a share of its longest response: 4096 of 20480 tokens.
 const OVERLONG_SHARE: f64 = 0.2;
@@ -35,22 +34,28 @@ impl Checks<'_> {
                     );
                     return Err(self.bad(key, problem));
                 }
-                recipe.hint = (1..=wanted)
-                    .filter_map(|rollouts| with_rollouts(&recipe.hint, rollouts))
-                    .find(|hint| most_rollouts(hint) == Some(wanted))
-                    .ok_or_else(|| {
-                        let name = recipe.hint.name();
-                        let problem = format!("{wanted} rollouts cannot be shared out evenly by hint schedule `{name}`; choose a multiple of its rounds or levels");
-                        self.bad(key, problem)
-                    })?;
+                let most = u32::try_from(wanted).ok();
+                if let Some(hint) = most.and_then(|most| recipe.hint.with_max_rollouts(most)) {
+                    recipe.hint = hint;
+                } else {
+                    // A schedule that is wrong in itself is told first.
+                    self.schedule(recipe)?;
+                    let name = recipe.hint.name();
+                    let problem = format!(
+                        "{wanted} rollouts cannot be shared out evenly by hint schedule `{name}`; choose a multiple of its rounds or levels"
+                    );
+                    return Err(self.bad(key, problem));
+                }
             }
         }
-        let schedule = recipe
-            .hint
-            .schedule()
-            .map_err(|error| self.hint_error(error))?;
+        let schedule = self.schedule(recipe)?;
         recipe.rollout.rollouts_per_problem = Some(schedule.max_rollouts() as usize);
         Ok(())
+    }
+
+    fn schedule(&self, recipe: &Written) -> Result<Arc<dyn Schedule>, RecipeError> {
+        let schedule = recipe.hint.schedule();
+        schedule.map_err(|error| self.hint_error(error))
     }
 
     fn hint_error(&self, error: HintError) -> RecipeError {
@@ -106,49 +111,38 @@ impl Checks<'_> {
     }
 
     /// What the schedule wants with its hint tokens must be switched on, and what is switched on for hint
-    /// tokens must be wanted.
+    /// tokens must be wanted. A schedule without such tokens leaves both idle.
     pub(super) fn hint_use(&self, recipe: &Written) -> Result<(), RecipeError> {
-        let settings = layer_of(&recipe.hint, &Origin::Default);
-        let hint_use = match settings.find("hint_use").map(|node| &node.value) {
-            Some(Value::Text(hint_use)) => hint_use.as_str(),
-            _ => "",
+        let hint_use = match recipe.hint.hint_use() {
+            Some(hint_use) if recipe.objective().needs_rollouts() => hint_use,
+            _ => return Ok(()),
+        };
+        let name = match hint_use {
+            HintUse::Context => "context",
+            HintUse::Imitation => "imitation",
+            HintUse::Policy => "policy",
+            HintUse::OffPolicy => return Ok(()),
         };
         let schedule = recipe.hint.name();
-        if !recipe.objective().needs_rollouts() {
-            let unused = [
-                (schedule != "none", "hint.schedule"),
-                (
-                    recipe.dynamic_sampling.drop_uniform,
-                    "dynamic_sampling.drop_uniform",
-                ),
-            ];
-            return match unused.into_iter().find(|(is_on, _)| *is_on) {
-                None => Ok(()),
-                Some((_, key)) => Err(self.bad(
-                    key,
-                    "has no effect: the objective reads reference solutions only, so nothing is sampled; leave it out, or choose a method that samples",
-                )),
-            };
-        }
         let policy = recipe.policy_loss;
-        if hint_use == "policy" && policy.kind != PolicyLossKind::None && !policy.on_hint {
+        if hint_use == HintUse::Policy && policy.kind != PolicyLossKind::None && !policy.on_hint {
             return Err(self.bad(
                 "hint.hint_use",
                 "`policy` has no effect without `policy_loss.on_hint = true`",
             ));
         }
-        if policy.on_hint && hint_use != "policy" {
+        if policy.on_hint && hint_use != HintUse::Policy {
             return Err(self.bad(
                 "policy_loss.on_hint",
-                format!("hint schedule `{schedule}` gives no hint tokens to the policy loss; set `hint.hint_use = \"policy\"` if it has that setting, or leave `on_hint` out"),
+                format!("hint schedule `{schedule}` gives no hint tokens to the policy loss; set `hint.hint_use = \"policy\"`, or leave `on_hint` out"),
             ));
         }
         let imitation = recipe.imitation;
         let imitates_hints = imitation.coef > 0.0 && imitation.tokens == ImitationTokens::Hint;
-        if imitates_hints && !matches!(hint_use, "imitation" | "") {
+        if imitates_hints && hint_use != HintUse::Imitation {
             return Err(self.bad(
                 "imitation.coef",
-                format!("{} has no effect: hint schedule `{schedule}` uses its hints as `{hint_use}`; set `hint.hint_use = \"imitation\"`, or `imitation.coef = 0`", imitation.coef),
+                format!("{} has no effect: hint schedule `{schedule}` uses its hints as `{name}`; set `hint.hint_use = \"imitation\"`, or `imitation.coef = 0`", imitation.coef),
             ));
         }
         Ok(())
@@ -156,7 +150,7 @@ impl Checks<'_> {
 
     pub(super) fn objective(&self, objective: &ObjectiveConfig) -> Result<(), RecipeError> {
         objective.validate().map_err(|error| match error {
-            ObjectiveError::Config { key, problem } => self.bad(&key.replace('-', "_"), problem),
+            ObjectiveError::Config { key, problem } => self.bad(key, problem),
             other => self.bad("method", other.to_string()),
         })
     }
@@ -166,13 +160,4 @@ fn most_rollouts(hint: &HintConfig) -> Option<usize> {
     hint.schedule()
         .ok()
         .map(|schedule| schedule.max_rollouts() as usize)
-}
-
-/// The schedule with another number of rollouts a round or level.
-fn with_rollouts(hint: &HintConfig, rollouts: usize) -> Option<HintConfig> {
-    let mut settings = serde_json::to_value(hint).ok()?;
-    settings
-        .as_object_mut()?
-        .insert("rollouts".into(), rollouts.into());
-    serde_json::from_value(settings).ok()
 }
