@@ -108,19 +108,7 @@ impl Group {
 
     /// The group as the decoder wants it.
     pub(crate) fn tree(&self) -> TreeGroup<'_> {
-        let branch = |rollout: &'_ Rollout| self.prompt_tokens + rollout.hint_tokens;
-        TreeGroup {
-            trunk: &self.trunk,
-            prompt_tokens: self.prompt_tokens,
-            branches: self
-                .rollouts
-                .iter()
-                .map(|rollout| TreeBranch {
-                    fork: branch(rollout),
-                    tokens: &rollout.tokens,
-                })
-                .collect(),
-        }
+        GroupPart::whole(self).tree()
     }
 
     /// The group as the objective wants it.
@@ -163,34 +151,219 @@ fn hint_role(hint_use: HintUse) -> HintRole {
     }
 }
 
-/// Runs of groups with at most `tokens` rows together; a group is never split, and one that is larger
-/// goes alone.
-pub(crate) fn micro_batches(groups: &[Group], tokens: usize) -> Vec<&[Group]> {
+/// What goes through the model together of a group: the trunk and a run of its rollouts. The first part of a group
+/// predicts the trunk's tokens too.
+#[derive(Clone, Debug)]
+pub(crate) struct GroupPart<'a> {
+    group: &'a Group,
+    rollouts: Range<usize>,
+}
+
+impl<'a> GroupPart<'a> {
+    pub(crate) fn whole(group: &'a Group) -> Self {
+        let rollouts = 0..group.rollouts.len();
+        Self { group, rollouts }
+    }
+
+    /// The group in as few parts of at most `tokens` rows as its order allows, each with a rollout at least.
+    fn split(group: &'a Group, tokens: usize) -> Vec<Self> {
+        let mut parts = Vec::new();
+        let (mut first, mut rows) = (0, group.trunk.len());
+        for (index, rollout) in group.rollouts.iter().enumerate() {
+            let more = rollout.tokens.len().saturating_sub(1);
+            if index > first && rows + more > tokens {
+                let rollouts = first..index;
+                parts.push(Self { group, rollouts });
+                (first, rows) = (index, group.trunk.len());
+            }
+            rows += more;
+        }
+        let rollouts = first..group.rollouts.len();
+        parts.push(Self { group, rollouts });
+        parts
+    }
+
+    /// Two parts with half of the rollouts each; `None` if there is but one.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn halves(&self) -> Option<[Self; 2]> {
+        let Range { start, end } = self.rollouts;
+        let middle = start + self.rollouts.len() / 2;
+        let part = |rollouts| Self {
+            group: self.group,
+            rollouts,
+        };
+        (middle > start).then(|| [part(start..middle), part(middle..end)])
+    }
+
+    pub(crate) fn group(&self) -> &'a Group {
+        self.group
+    }
+
+    /// Whether it begins its group.
+    pub(crate) fn is_first(&self) -> bool {
+        self.rollouts.start == 0
+    }
+
+    /// First of its slots inside the group.
+    pub(crate) fn first_slot(&self) -> usize {
+        match self.is_first() {
+            true => 0,
+            false => self
+                .rollout_slots()
+                .next()
+                .map_or(0, |(_, slots)| slots.start),
+        }
+    }
+
+    /// Its rollouts and their slots inside the group.
+    pub(crate) fn rollout_slots(&self) -> impl Iterator<Item = (&'a Rollout, Range<usize>)> {
+        let all = self.group.rollout_slots();
+        all.skip(self.rollouts.start).take(self.rollouts.len())
+    }
+
+    /// The part as the decoder wants it.
+    pub(crate) fn tree(&self) -> TreeGroup<'a> {
+        let (group, rollouts) = (self.group, &self.group.rollouts[self.rollouts.clone()]);
+        let fork = |rollout: &Rollout| group.prompt_tokens + rollout.hint_tokens;
+        let (reach, unpredicted) = if self.is_first() {
+            (group.trunk.len(), group.prompt_tokens)
+        } else {
+            let reach = rollouts.iter().map(fork).max().unwrap_or(0);
+            (reach, reach)
+        };
+        TreeGroup {
+            trunk: &group.trunk[..reach],
+            prompt_tokens: unpredicted,
+            branches: rollouts
+                .iter()
+                .map(|rollout| TreeBranch {
+                    fork: fork(rollout),
+                    tokens: &rollout.tokens,
+                })
+                .collect(),
+        }
+    }
+}
+
+/// Runs of groups with at most `tokens` rows together. A group with more goes in parts, which all run its trunk;
+/// only a single rollout with its trunk may have more.
+pub(crate) fn micro_batches(groups: &[Group], tokens: usize) -> Vec<Vec<GroupPart<'_>>> {
     let mut batches = Vec::new();
-    let (mut first, mut rows) = (0, 0);
-    for (index, group) in groups.iter().enumerate() {
-        let more = group.tree().rows();
-        if index > first && rows + more > tokens {
-            batches.push(&groups[first..index]);
-            (first, rows) = (index, 0);
+    let (mut batch, mut rows) = (Vec::new(), 0);
+    for part in groups
+        .iter()
+        .flat_map(|group| GroupPart::split(group, tokens))
+    {
+        let more = part.tree().rows();
+        if !batch.is_empty() && rows + more > tokens {
+            batches.push(std::mem::take(&mut batch));
+            rows = 0;
         }
         rows += more;
+        batch.push(part);
     }
-    if first < groups.len() {
-        batches.push(&groups[first..]);
+    if !batch.is_empty() {
+        batches.push(batch);
     }
     batches
 }
 
-/// Cuts the scores of a micro-batch into those of its groups.
-pub(crate) fn by_group<'a>(
-    groups: &'a [Group],
+/// The parts of a micro-batch as the decoder wants them.
+pub(crate) fn trees<'a>(parts: &[GroupPart<'a>]) -> Vec<TreeGroup<'a>> {
+    parts.iter().map(GroupPart::tree).collect()
+}
+
+/// Cuts the scores of a micro-batch into those of its parts.
+pub(crate) fn by_part<'a, 'p>(
+    parts: &'a [GroupPart<'p>],
     scores: &'a TokenScores,
-) -> impl Iterator<Item = (&'a Group, &'a [f32])> {
+) -> impl Iterator<Item = (&'a GroupPart<'p>, &'a [f32])> {
     let mut next = 0;
-    groups.iter().map(move |group| {
+    parts.iter().map(move |part| {
         let first = next;
-        next += group.tree().slots();
-        (group, &scores.logprobs[first..next])
+        next += part.tree().slots();
+        (part, &scores.logprobs[first..next])
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rollout(hint_tokens: usize, tokens: usize) -> Rollout {
+        Rollout {
+            round: 0,
+            hint_tokens,
+            hint_rate: 0.0,
+            hint_use: HintUse::Imitation,
+            tokens: vec![1; tokens],
+            logprobs: Vec::new(),
+            reward: Some(0.0),
+            length_penalty: 0.0,
+            correct: false,
+            truncated: false,
+            trace: false,
+        }
+    }
+
+    fn group(rollouts: Vec<Rollout>) -> Group {
+        Group {
+            prompt_tokens: 3,
+            trunk: vec![2; 8],
+            rollouts,
+            old_solution: Vec::new(),
+            reference: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn micro_batches_hold_every_slot_once_and_keep_to_their_tokens() {
+        let groups = [
+            group(vec![
+                rollout(0, 6),
+                rollout(5, 9),
+                rollout(2, 1),
+                rollout(1, 12),
+            ]),
+            group(Vec::new()),
+            group(vec![rollout(4, 30)]),
+            group(vec![rollout(0, 2), rollout(1, 2)]),
+        ];
+        for tokens in [1, 10, 16, 20, 40, 1000] {
+            let batches = micro_batches(&groups, tokens);
+            let mut slots = Vec::new();
+            for batch in &batches {
+                let rows: usize = trees(batch).iter().map(TreeGroup::rows).sum();
+                let is_least = batch.len() == 1 && batch[0].rollouts.len() <= 1;
+                assert!(rows <= tokens || is_least, "{rows} rows of {tokens}");
+                for part in batch {
+                    let first = part.first_slot();
+                    slots.push((std::ptr::from_ref(part.group()), first, part.tree().slots()));
+                    assert!(
+                        part.tree()
+                            .branches
+                            .iter()
+                            .all(|b| b.fork <= part.tree().trunk.len())
+                    );
+                }
+            }
+            // Part behind part, group behind group.
+            let mut expected = groups.iter();
+            let (mut at, mut own) = (0, &groups[0]);
+            for (group, first, count) in slots {
+                if first == 0 {
+                    own = expected.next().unwrap();
+                    at = 0;
+                }
+                assert!(std::ptr::eq(group, own) && first == at);
+                at += count;
+                if at == own.tree().slots() {
+                    at = 0;
+                }
+            }
+            assert!(expected.next().is_none());
+        }
+        assert_eq!(micro_batches(&groups, 1000).len(), 1);
+        assert_eq!(micro_batches(&groups, 1).len(), 4 + 1 + 1 + 2);
+    }
 }

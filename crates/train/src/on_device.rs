@@ -1,9 +1,9 @@
 //! What a run does otherwise where its policy is on a device.
 
 use crate::error::TrainError;
-use crate::group::Group;
+use crate::group::{GroupPart, trees};
 use crate::recipe::CacheMemory;
-use crate::update::{Learner, trees};
+use crate::update::Learner;
 use seele_policy::decoder::Decoder;
 
 impl Learner {
@@ -36,20 +36,23 @@ impl Learner {
 /// Micro-batches that the device has room for: halves, as often as needed, of those it has not.
 ///
 /// # Errors
-/// [`TrainError::Device`] if a group alone has no room.
+/// [`TrainError::Device`] if a rollout alone has no room.
 pub(crate) fn fitting<'a>(
     decoder: &Decoder,
-    batches: Vec<&'a [Group]>,
-) -> Result<Vec<&'a [Group]>, TrainError> {
+    batches: Vec<Vec<GroupPart<'a>>>,
+) -> Result<Vec<Vec<GroupPart<'a>>>, TrainError> {
     let mut fitting = Vec::with_capacity(batches.len());
     let mut rest = batches;
     rest.reverse();
     while let Some(batch) = rest.pop() {
-        if decoder.has_room(&trees(batch))? {
+        if decoder.has_room(&trees(&batch))? {
             fitting.push(batch);
+        } else if let [part] = batch.as_slice() {
+            let halves = part.halves().into_iter().flatten();
+            rest.extend(halves.rev().map(|half| vec![half]));
         } else {
             let (first, second) = batch.split_at(batch.len() / 2);
-            rest.extend([second, first]);
+            rest.extend([second.to_vec(), first.to_vec()]);
         }
     }
     Ok(fitting)

@@ -1,7 +1,7 @@
 //! Optimizer steps on a batch of groups.
 
 use crate::error::TrainError;
-use crate::group::{Group, by_group, micro_batches};
+use crate::group::{Group, GroupPart, by_part, micro_batches, trees};
 use crate::metrics::PolicyMetrics;
 use crate::objective::{
     ImitationKind, KlPlacement, KlTokens, Objective, ObjectiveConfig, ObjectiveError, PrefixOld,
@@ -217,7 +217,7 @@ pub(crate) fn update(
     let mut report = UpdateReport::default();
     let mut first_slot = 0;
     for batch in batches {
-        let trees = trees(batch);
+        let trees = trees(&batch);
         report.tokens += trees.iter().map(|tree| tree.rows() as u64).sum::<u64>();
         let outcome = learner.decoder.train(
             &trees,
@@ -239,7 +239,7 @@ pub(crate) fn update(
         #[cfg(feature = "cuda")]
         learner.decoder.check()?;
         match outcome {
-            Ok(scores) => report.compare(batch, &scores),
+            Ok(scores) => report.compare(&batch, &scores),
             Err(ObjectiveError::NotFinite { .. }) => return Ok(report.skip(learner)),
             Err(error) => return Err(error.into()),
         }
@@ -270,15 +270,16 @@ impl UpdateReport {
     }
 
     /// Takes in how the trainer's log-probs differ from the recorded ones and the reference's (k3).
-    fn compare(&mut self, groups: &[Group], scores: &TokenScores) {
-        for (group, logprobs) in by_group(groups, scores) {
-            for (rollout, slots) in group.rollout_slots().filter(|(r, _)| !r.trace) {
-                let current = &logprobs[slots.clone()];
+    fn compare(&mut self, parts: &[GroupPart<'_>], scores: &TokenScores) {
+        for (part, logprobs) in by_part(parts, scores) {
+            let first = part.first_slot();
+            for (rollout, slots) in part.rollout_slots().filter(|(r, _)| !r.trace) {
+                let current = &logprobs[slots.start - first..slots.end - first];
                 for (&now, &recorded) in current.iter().zip(&rollout.logprobs) {
                     let gap = (f64::from(now) - f64::from(recorded)).abs();
                     self.logprob_gap = self.logprob_gap.max(gap);
                 }
-                let reference = group.reference.get(slots).unwrap_or_default();
+                let reference = part.group().reference.get(slots).unwrap_or_default();
                 for (&now, &reference) in current.iter().zip(reference) {
                     let difference = reference - f64::from(now);
                     self.kl_sum += difference.exp_m1() - difference;
@@ -336,9 +337,9 @@ pub(crate) fn score_hints(
 pub(crate) fn mean_solution_loss(decoder: &Decoder, groups: &[Group], budget: Budget) -> f64 {
     let (mut sum, mut tokens) = (0.0, 0);
     for batch in micro_batches(groups, budget.tokens_per_microbatch) {
-        let scores = decoder.evaluate(&trees(batch), budget.temperature);
-        for (group, logprobs) in by_group(batch, &scores) {
-            let solution = &logprobs[..group.solution_tokens()];
+        let scores = decoder.evaluate(&trees(&batch), budget.temperature);
+        for (part, logprobs) in by_part(&batch, &scores).filter(|(part, _)| part.is_first()) {
+            let solution = &logprobs[..part.group().solution_tokens()];
             sum -= solution.iter().map(|&x| f64::from(x)).sum::<f64>();
             tokens += solution.len();
         }
@@ -354,17 +355,18 @@ fn score(
 ) {
     let mut found: Vec<Vec<f64>> = Vec::with_capacity(groups.len());
     for batch in micro_batches(groups, budget.tokens_per_microbatch) {
-        let scores = decoder.evaluate(&trees(batch), budget.temperature);
-        let wide = |logprobs: &[f32]| logprobs.iter().map(|&x| f64::from(x)).collect();
-        found.extend(by_group(batch, &scores).map(|(_, logprobs)| wide(logprobs)));
+        let scores = decoder.evaluate(&trees(&batch), budget.temperature);
+        for (part, logprobs) in by_part(&batch, &scores) {
+            let logprobs = logprobs.iter().map(|&x| f64::from(x));
+            match found.last_mut() {
+                Some(group) if !part.is_first() => group.extend(logprobs),
+                _ => found.push(logprobs.collect()),
+            }
+        }
     }
     for (group, logprobs) in groups.iter_mut().zip(found) {
         store(group, logprobs);
     }
-}
-
-pub(crate) fn trees(groups: &[Group]) -> Vec<TreeGroup<'_>> {
-    groups.iter().map(Group::tree).collect()
 }
 
 /// Whether the imitation term is minus a mean log-likelihood.

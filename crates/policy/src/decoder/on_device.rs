@@ -68,16 +68,18 @@ impl Decoder {
     }
 
     /// Sees to it that [`Decoder::train`] will have the work memory for these groups. Whether it has; if not,
-    /// train on fewer groups at a time.
+    /// train on fewer groups or branches at a time.
     ///
     /// # Errors
-    /// [`DeviceError`]; [`DeviceError::OutOfMemory`] where there is no room for a single group.
+    /// [`DeviceError`]; [`DeviceError::OutOfMemory`] where there is no room for a single trunk with one branch.
     pub fn has_room(&self, groups: &[TreeGroup<'_>]) -> Result<bool, DeviceError> {
         let Some(device) = self.on_device() else {
             return Ok(true);
         };
+        let sequences = groups.iter().map(|group| group.branches.len().max(1));
+        let divisible = sequences.sum::<usize>() > 1;
         match device.reserve(groups) {
-            Err(DeviceError::OutOfMemory { .. }) if groups.len() > 1 => {
+            Err(DeviceError::OutOfMemory { .. }) if divisible => {
                 device.note(Shortages {
                     microbatches: 1,
                     ..Shortages::default()

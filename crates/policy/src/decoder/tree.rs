@@ -7,7 +7,8 @@ use crate::kernels::attention::Span;
 pub struct TreeGroup<'a> {
     /// Prompt, then as much of the solution as any branch forks from (or as is trained).
     pub trunk: &'a [u32],
-    /// Tokens of the prompt; they are never predicted. At least 1.
+    /// Tokens at the trunk's beginning that are not predicted: the prompt, or the whole trunk where another group
+    /// with the same trunk predicts its tokens. At least 1.
     pub prompt_tokens: usize,
     /// Branches.
     pub branches: Vec<TreeBranch<'a>>,
@@ -16,7 +17,7 @@ pub struct TreeGroup<'a> {
 /// The sequence `trunk[..fork] ++ tokens`.
 #[derive(Clone, Copy, Debug)]
 pub struct TreeBranch<'a> {
-    /// Trunk tokens in front, `prompt_tokens..=trunk.len()`.
+    /// Trunk tokens in front, `1..=trunk.len()`.
     pub fork: usize,
     /// Sampled tokens; may be empty.
     pub tokens: &'a [u32],

@@ -179,26 +179,28 @@ impl Recipe {
     }
 
     /// Rows of the largest micro-batch: those of the recipe, or of what is passed at a time if that is less. A
-    /// single group may be larger.
+    /// trunk with a single rollout may have more.
     fn rows_of_pass(&self, materials: &Materials, longest: Longest) -> usize {
         let rollouts = match self.objective.needs_rollouts() {
             true => self.rollout.rollouts_per_problem,
             false => 0,
         };
-        let group = longest.trunk + rollouts * self.rollout.max_new_tokens.saturating_sub(1);
-        let most = |groups: usize, group: usize| {
+        let rollout = self.rollout.max_new_tokens.saturating_sub(1);
+        let most = |groups: usize, group: usize, least: usize| {
             let together = self.update.tokens_per_microbatch.min(groups * group);
-            together.max(group)
+            together.max(least)
         };
         let sft = match (&self.sft, &materials.sft) {
-            (Some(sft), Some(data)) => most(
-                sft.sequences_per_step,
-                (sft.problems_per_sequence * (Longest::of(data).trunk + 1))
-                    .min(materials.config.max_position_embeddings),
-            ),
+            (Some(sft), Some(data)) => {
+                let sequence = (sft.problems_per_sequence * (Longest::of(data).trunk + 1))
+                    .min(materials.config.max_position_embeddings);
+                most(sft.sequences_per_step, sequence, sequence)
+            }
             _ => 0,
         };
-        most(self.update.problems_per_update, group).max(sft)
+        let group = longest.trunk + rollouts * rollout;
+        let least = longest.trunk + rollouts.min(1) * rollout;
+        most(self.update.problems_per_update, group, least).max(sft)
     }
 }
 

@@ -158,7 +158,7 @@ pub struct UpdatePlan {
     pub problems_per_update: usize,
     /// Times that the rollouts of a step are gone through.
     pub passes: usize,
-    /// Most tokens that go forward and backward together, unless one problem alone has more.
+    /// Most tokens that go forward and backward together, unless one rollout with its prompt and hint has more.
     pub tokens_per_microbatch: usize,
     /// Where the log-probs of the policy that sampled come from.
     pub old_logprobs: OldLogprobs,

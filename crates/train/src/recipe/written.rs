@@ -173,6 +173,7 @@ pub(crate) struct UpdateSection {
     pub(crate) problems_per_update: Option<usize>,
     /// Times that the rollouts of a step are gone through.
     pub(crate) passes: usize,
+    /// Most tokens that go forward and backward together; a larger group goes in parts, which all run its trunk.
     pub(crate) tokens_per_microbatch: usize,
     pub(crate) old_logprobs: OldLogprobs,
 }

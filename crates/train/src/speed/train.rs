@@ -5,7 +5,7 @@ use super::{
     tokens,
 };
 use crate::error::TrainError;
-use crate::group::{Group, Rollout, micro_batches};
+use crate::group::{Group, GroupPart, Rollout, micro_batches, trees};
 #[cfg(feature = "cuda")]
 use crate::on_device::fitting;
 use crate::recipe::OptimizerConfig;
@@ -74,12 +74,12 @@ fn measure(model: Model, work: &Work, measuring: Measuring) -> Result<Report, Tr
     Ok(report(&learner.decoder, parts, runs, work.rows() as f64))
 }
 
-fn once(learner: &mut Learner, groups: &[Group], batches: &[&[Group]]) -> Times {
+fn once(learner: &mut Learner, groups: &[Group], batches: &[Vec<GroupPart<'_>>]) -> Times {
     let slots: usize = groups.iter().map(|group| group.tree().slots()).sum();
     let slope = -1.0 / slots as f32;
     let begun = Instant::now();
     for batch in batches {
-        let trees: Vec<_> = batch.iter().map(Group::tree).collect();
+        let trees = trees(batch);
         let loss = |scores: &TokenScores| {
             Ok::<_, Infallible>(ScoreGradients {
                 logprobs: vec![slope; scores.logprobs.len()],

@@ -85,7 +85,7 @@ fn an_update_does_not_depend_on_micro_batches() {
     for method in METHODS {
         let bench = bench(&[method]);
         let groups = groups(&bench);
-        assert!(micro_batches(&groups, 1).len() == 4 && micro_batches(&groups, 100_000).len() == 1);
+        assert!(micro_batches(&groups, 1).len() >= 4 && micro_batches(&groups, 100_000).len() == 1);
         let (whole, loss) = change(&bench, &groups, 100_000);
         let (apart, loss_apart) = change(&bench, &groups, 1);
         assert_near(&whole, &apart, method);
