@@ -1,17 +1,23 @@
 //! Products of bfloat16 factors by float32 multiply-adds on widened factors.
 //!
-//! A bfloat16 number is the upper half of a float32, so widening is a shift or a mask. A product of two
-//! is exact in float32, so a fused multiply-add rounds as a product and a sum do: every processor gives
-//! the same bits.
+//! A bfloat16 number is the upper half of a float32, so widening is a shift or a mask. A product of two is exact in
+//! float32 (where it is no smaller than float32's normal numbers), so a fused multiply-add rounds as a product and a
+//! sum do, and every processor gives the same bits.
 
-use super::bfloat16::{Left, PANEL, Strip, TILE_DEPTH};
+#[cfg(target_arch = "x86_64")]
+use super::bfloat16::{Left, TILE_DEPTH};
+use super::bfloat16::{PANEL, Strip};
 use crate::kernels::{Level, level};
+#[cfg(target_arch = "x86_64")]
 use std::mem::MaybeUninit;
 
 /// Rows whose sums stay in registers, by width of the vectors.
+#[cfg(target_arch = "x86_64")]
 const ROWS_512: usize = 12;
+#[cfg(target_arch = "x86_64")]
 const ROWS_256: usize = 4;
 /// Blocks of the left factor that are widened at a time: 12 KiB for twelve rows.
+#[cfg(target_arch = "x86_64")]
 const WIDENED: usize = 8;
 
 /// Computes the product.
@@ -50,6 +56,7 @@ pub(super) unsafe fn run(strip: Strip) {
 }
 
 /// Widened rows of the left factor: of each block first the 16 lower, then the 16 higher numbers of its pairs.
+#[cfg(target_arch = "x86_64")]
 type Widened<const H: usize> = [[MaybeUninit<f32>; WIDENED * TILE_DEPTH]; H];
 
 /// The two numbers of a pair.
@@ -63,6 +70,7 @@ fn halves(word: u32) -> [f32; 2] {
 
 /// Widens `count` blocks of `H` rows of the left factor, from row `row` and block `block` on: `split` is called
 /// with 16 pairs and the places for their lower and their higher numbers.
+#[cfg(target_arch = "x86_64")]
 #[inline(always)]
 fn widen<const H: usize>(
     left: Left,
