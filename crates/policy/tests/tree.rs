@@ -108,8 +108,8 @@ impl Shape {
 }
 
 /// Float32 round-off of other sums; in bfloat16 a trunk row's gradient is rounded once, or once for each
-/// branch: 2^-9 of it each.
-const TOLERANCES: [(Compute, f32); 2] = [(Compute::F32, 2e-5), (Compute::Bf16, 1e-2)];
+/// branch, by up to 2^-9 of it at each of a dozen products.
+const TOLERANCES: [(Compute, f32); 2] = [(Compute::F32, 2e-5), (Compute::Bf16, 4e-2)];
 
 #[test]
 fn a_tree_equals_its_sequences_alone() {
