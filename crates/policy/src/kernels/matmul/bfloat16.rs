@@ -47,8 +47,8 @@ pub(crate) fn unit() -> Unit {
 }
 
 /// Whether AVX512-BF16 does more than float32 multiply-adds on widened factors. Told by the maker and not by
-/// the clock, so that a machine gives the same bits every time: AMD's cores begin a dot product as often as a
-/// multiply-add; Intel's (Sapphire and Emerald Rapids, seen where AMX is hidden from a virtual machine) a
+/// the clock, so that a machine gives the same bits every time: AMD's cores are said to begin a dot product as often as
+/// a multiply-add (not timed here); Intel's (Sapphire and Emerald Rapids, seen where AMX is hidden from a virtual machine) a
 /// quarter as often, which is half the speed of multiply-adds for the same sums.
 #[cfg(target_arch = "x86_64")]
 fn dot_products_are_fast() -> bool {
