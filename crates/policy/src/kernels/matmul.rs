@@ -27,9 +27,12 @@ const PANEL: usize = 32;
 const FLOAT_DEPTH: usize = 256;
 /// Depth of a bfloat16 panel block in tiles, 48 KiB.
 const PAIR_DEPTH: usize = 24;
-/// Rows of A that one task keeps in the second-level cache, by number type.
-const FLOAT_ROWS: usize = 192;
-const PAIR_ROWS: usize = 256;
+/// Rows of A that one task keeps in the second-level cache, by number type, and the whole number of tiles that its
+/// rows are.
+const FLOAT_ROWS: [usize; 2] = [192, 24];
+const PAIR_ROWS: [usize; 2] = [256, 32];
+/// Tasks a thread, so that none waits long for the last.
+const TASKS: usize = 4;
 /// Operations below which a product runs on the calling thread, by number type.
 const SERIAL_FLOAT: usize = 1 << 22;
 const SERIAL_PAIR: usize = 1 << 24;
@@ -165,10 +168,11 @@ fn product(
     }
 }
 
-/// Cuts rows x panels into tasks: `task(first row, rows, first panel, panels)`.
+/// Cuts rows x panels into tasks of at most `block` rows, a multiple of `unit`: `task(first row, rows, first panel,
+/// panels)`.
 fn tasks(
     rows: usize,
-    block: usize,
+    [block, unit]: [usize; 2],
     panels: usize,
     serial: bool,
     task: impl Fn(usize, usize, usize, usize) + Sync,
@@ -179,16 +183,13 @@ fn tasks(
         }
         return;
     }
-    let wanted = 4 * rayon::current_num_threads();
+    let wanted = TASKS * rayon::current_num_threads();
     let row_blocks = rows.div_ceil(block);
     let groups = wanted.div_ceil(row_blocks).clamp(1, panels);
     let width = panels.div_ceil(groups);
     let groups = panels.div_ceil(width);
     // Even heights, so that no task is a remnant.
-    let height = rows
-        .div_ceil(row_blocks)
-        .next_multiple_of(block / 8)
-        .min(block);
+    let height = rows.div_ceil(row_blocks).next_multiple_of(unit).min(block);
     let row_blocks = rows.div_ceil(height);
     team::each(row_blocks * groups, |i| {
         let (row, panel) = (i / groups * height, i % groups * width);
@@ -212,16 +213,24 @@ fn product_floats(
     let (depth, columns, words) = (b.depth, b.columns, b.panel_words());
     let (shared, panels) = (Shared(c.as_mut_ptr()), b.panels.floats());
     let serial = 2 * rows * depth * columns < SERIAL_FLOAT;
+    // Even depths, so that no block is a remnant.
+    let block_depth = depth.div_ceil(depth.div_ceil(FLOAT_DEPTH));
+    let [mut block, unit] = FLOAT_ROWS;
+    if let Left::Columns { .. } = left {
+        // Each task copies its columns, so tasks rather share the panels.
+        let share = rows.div_ceil(TASKS * rayon::current_num_threads());
+        block = share.next_multiple_of(unit).min(block);
+    }
     tasks(
         rows,
-        FLOAT_ROWS,
+        [block, unit],
         columns.div_ceil(PANEL),
         serial,
         |first_row, rows, first_panel, count| {
             let mut copy = Buffer::default();
             let mut noted = RowExtremes::of(extremes, first_row, rows);
-            for first_k in (0..depth).step_by(FLOAT_DEPTH) {
-                let k = FLOAT_DEPTH.min(depth - first_k);
+            for first_k in (0..depth).step_by(block_depth) {
+                let k = block_depth.min(depth - first_k);
                 let (a, a_strides) =
                     left_block(left, depth, [first_row, rows], [first_k, k], &mut copy);
                 for panel in first_panel..first_panel + count {

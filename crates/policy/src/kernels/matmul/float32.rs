@@ -40,42 +40,47 @@ impl Tile {
     /// thread touches those of `c`.
     #[inline]
     pub(crate) unsafe fn run(mut self) {
-        let mut rows = self.rows;
-        let level = level();
+        let (mut rows, level) = (self.rows, level());
+        // A core can wait for few lines of memory at a time, so every turn asks for its share of those ahead.
+        let turns = rows.div_ceil(HEIGHT).max(1);
+        let share = self.depth.div_ceil(turns) * WIDTH;
         while rows > 0 {
             self.rows = rows.min(HEIGHT);
             // SAFETY: the caller's promise; `level` reports only features that the processor has.
             unsafe {
-                self.dispatch(level);
+                self.dispatch(level, turns);
                 self.a = self.a.wrapping_add(self.rows * self.a_strides[0]);
                 self.c = self.c.wrapping_add(self.rows * self.c_stride);
             }
             rows -= self.rows;
-            self.ahead = std::ptr::null();
+            if !self.ahead.is_null() {
+                self.ahead = self.ahead.wrapping_add(share);
+            }
         }
     }
 
-    /// Up to [`HEIGHT`] rows with the instructions of `level`.
+    /// Up to [`HEIGHT`] rows with the instructions of `level`; asks for what is ahead of one in so many rows
+    /// of `b`.
     ///
     /// # Safety
     /// As [`Tile::run`], on a processor that has them.
     #[inline]
-    unsafe fn dispatch(self, level: Level) {
+    unsafe fn dispatch(self, level: Level, turns: usize) {
         macro_rules! heights {
-            ($call:ident, $ahead:literal) => {
+            ($whole:literal) => {
                 match self.rows {
-                    1 => $call::<1, $ahead>(self),
-                    2 => $call::<2, $ahead>(self),
-                    3 => $call::<3, $ahead>(self),
-                    4 => $call::<4, $ahead>(self),
-                    5 => $call::<5, $ahead>(self),
-                    6 => $call::<6, $ahead>(self),
-                    7 => $call::<7, $ahead>(self),
-                    8 => $call::<8, $ahead>(self),
-                    9 => $call::<9, $ahead>(self),
-                    10 => $call::<10, $ahead>(self),
-                    11 => $call::<11, $ahead>(self),
-                    _ => $call::<12, $ahead>(self),
+                    1 => avx512::<1, $whole>(self, turns),
+                    2 => avx512::<2, $whole>(self, turns),
+                    3 => avx512::<3, $whole>(self, turns),
+                    4 => avx512::<4, $whole>(self, turns),
+                    5 => avx512::<5, $whole>(self, turns),
+                    6 => avx512::<6, $whole>(self, turns),
+                    7 => avx512::<7, $whole>(self, turns),
+                    8 => avx512::<8, $whole>(self, turns),
+                    9 => avx512::<9, $whole>(self, turns),
+                    10 => avx512::<10, $whole>(self, turns),
+                    11 => avx512::<11, $whole>(self, turns),
+                    _ => avx512::<HEIGHT, $whole>(self, turns),
                 }
             };
         }
@@ -83,9 +88,9 @@ impl Tile {
         unsafe {
             match level {
                 #[cfg(target_arch = "x86_64")]
-                Level::Avx512 if self.ahead.is_null() => heights!(avx512, false),
+                Level::Avx512 if self.columns == WIDTH => heights!(true),
                 #[cfg(target_arch = "x86_64")]
-                Level::Avx512 => heights!(avx512, true),
+                Level::Avx512 => heights!(false),
                 #[cfg(target_arch = "x86_64")]
                 Level::Avx2 => self.with_avx2(),
                 _ => portable(self),
@@ -94,17 +99,41 @@ impl Tile {
     }
 }
 
+/// Rows whose elements one address register reaches: an instruction adds no, one or two row strides to it.
+#[cfg(target_arch = "x86_64")]
+const ROWS_OF_POINTER: usize = 3;
+
+/// Keeps `pointer` in a register of its own; the compiler would otherwise derive all rows from one, each from
+/// the one before, and the additions compete with the multiply-adds.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+#[expect(
+    clippy::pointers_in_nomem_asm_block,
+    reason = "nothing is read or written"
+)]
+fn apart(pointer: &mut *const f32) {
+    // SAFETY: a comment is no instruction.
+    unsafe {
+        std::arch::asm!(
+            "/* {} */",
+            inout(reg) * pointer,
+            options(pure, nomem, nostack, preserves_flags)
+        );
+    }
+}
+
+/// Reads whole rows of `b` if they are `WHOLE`; a masked read takes a multiply-add's place.
+///
 /// # Safety
-/// As [`Tile::run`] with exactly `H` rows, on a processor with AVX-512.
+/// As [`Tile::run`] with exactly `H` rows and, if `WHOLE`, [`WIDTH`] columns, on a processor with AVX-512.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f")]
-unsafe fn avx512<const H: usize, const AHEAD: bool>(tile: Tile) {
+unsafe fn avx512<const H: usize, const WHOLE: bool>(tile: Tile, turns: usize) {
     use std::arch::x86_64::*;
-    let mask = |first: usize| {
+    let masks = [0, 16].map(|first| {
         let lanes = tile.columns.saturating_sub(first).min(16);
         ((1u32 << lanes) - 1) as __mmask16
-    };
-    let (low, high) = (mask(0), mask(16));
+    });
     let mut sum = [[_mm512_setzero_ps(); 2]; H];
     // SAFETY: masked lanes are not touched; the rest is inside the three matrices; a prefetch may
     // name any address.
@@ -120,31 +149,45 @@ unsafe fn avx512<const H: usize, const AHEAD: bool>(tile: Tile) {
         if tile.accumulate {
             for (i, row) in sum.iter_mut().enumerate() {
                 let at = tile.c.add(i * tile.c_stride);
-                row[0] = _mm512_maskz_loadu_ps(low, at);
-                row[1] = _mm512_maskz_loadu_ps(high, at.wrapping_add(16));
+                row[0] = _mm512_maskz_loadu_ps(masks[0], at);
+                row[1] = _mm512_maskz_loadu_ps(masks[1], at.wrapping_add(16));
             }
         }
-        let (mut a, mut b) = (tile.a, tile.b);
-        for k in 0..tile.depth {
-            if AHEAD {
-                let at = tile.ahead.wrapping_add(k * WIDTH);
-                _mm_prefetch::<_MM_HINT_T1>(at.cast());
-                _mm_prefetch::<_MM_HINT_T1>(at.wrapping_add(16).cast());
+        let [stride, step] = tile.a_strides;
+        let mut a: [_; HEIGHT / ROWS_OF_POINTER] =
+            std::array::from_fn(|i| tile.a.wrapping_add(i * ROWS_OF_POINTER * stride));
+        let (mut b, mut ahead) = (tile.b, tile.ahead);
+        let mut wait = if ahead.is_null() { usize::MAX } else { turns };
+        for _ in 0..tile.depth {
+            wait -= 1;
+            if wait == 0 {
+                wait = turns;
+                _mm_prefetch::<_MM_HINT_T1>(ahead.cast());
+                _mm_prefetch::<_MM_HINT_T1>(ahead.wrapping_add(16).cast());
+                ahead = ahead.wrapping_add(WIDTH);
             }
-            let b0 = _mm512_maskz_loadu_ps(low, b);
-            let b1 = _mm512_maskz_loadu_ps(high, b.wrapping_add(16));
+            let halves = [b, b.wrapping_add(16)];
+            let [b0, b1] = if WHOLE {
+                halves.map(|half| _mm512_loadu_ps(half))
+            } else {
+                [0, 1].map(|i| _mm512_maskz_loadu_ps(masks[i], halves[i]))
+            };
             for (i, row) in sum.iter_mut().enumerate() {
-                let x = _mm512_set1_ps(*a.add(i * tile.a_strides[0]));
+                let at = a[i / ROWS_OF_POINTER].wrapping_add(i % ROWS_OF_POINTER * stride);
+                let x = _mm512_set1_ps(*at);
                 row[0] = _mm512_fmadd_ps(x, b0, row[0]);
                 row[1] = _mm512_fmadd_ps(x, b1, row[1]);
             }
-            a = a.wrapping_add(tile.a_strides[1]);
+            for pointer in &mut a[..H.div_ceil(ROWS_OF_POINTER)] {
+                *pointer = pointer.wrapping_add(step);
+                apart(pointer);
+            }
             b = b.wrapping_add(tile.b_stride);
         }
         for (i, row) in sum.iter().enumerate() {
             let at = tile.c.add(i * tile.c_stride);
-            _mm512_mask_storeu_ps(at, low, row[0]);
-            _mm512_mask_storeu_ps(at.wrapping_add(16), high, row[1]);
+            _mm512_mask_storeu_ps(at, masks[0], row[0]);
+            _mm512_mask_storeu_ps(at.wrapping_add(16), masks[1], row[1]);
         }
     }
 }
@@ -301,9 +344,9 @@ mod tests {
                     c
                 };
                 // SAFETY: sizes are those of the buffers above; the processor has the instructions.
-                let wide = product(&|tile| unsafe { tile.dispatch(Level::Avx512) });
+                let wide = product(&|tile| unsafe { tile.dispatch(Level::Avx512, 1) });
                 // SAFETY: as above.
-                let narrow = product(&|tile| unsafe { tile.dispatch(Level::Avx2) });
+                let narrow = product(&|tile| unsafe { tile.dispatch(Level::Avx2, 1) });
                 assert_eq!(wide, narrow, "{rows} x {columns} x {depth}");
             }
         }

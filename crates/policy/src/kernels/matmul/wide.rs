@@ -25,23 +25,25 @@ const WIDENED: usize = 8;
 /// # Safety
 /// As [`Strip::run`].
 pub(super) unsafe fn run(strip: Strip) {
+    #[cfg(target_arch = "x86_64")]
+    let turns = strip.rows.div_ceil(ROWS_512);
     // SAFETY: the caller's promise; `level` reports only features that the processor has.
     unsafe {
         match level() {
             #[cfg(target_arch = "x86_64")]
             Level::Avx512 => strip.each_rows(ROWS_512, |part, first| match part.rows {
-                1 => avx512::<1>(part, first),
-                2 => avx512::<2>(part, first),
-                3 => avx512::<3>(part, first),
-                4 => avx512::<4>(part, first),
-                5 => avx512::<5>(part, first),
-                6 => avx512::<6>(part, first),
-                7 => avx512::<7>(part, first),
-                8 => avx512::<8>(part, first),
-                9 => avx512::<9>(part, first),
-                10 => avx512::<10>(part, first),
-                11 => avx512::<11>(part, first),
-                _ => avx512::<ROWS_512>(part, first),
+                1 => avx512::<1>(part, first, turns),
+                2 => avx512::<2>(part, first, turns),
+                3 => avx512::<3>(part, first, turns),
+                4 => avx512::<4>(part, first, turns),
+                5 => avx512::<5>(part, first, turns),
+                6 => avx512::<6>(part, first, turns),
+                7 => avx512::<7>(part, first, turns),
+                8 => avx512::<8>(part, first, turns),
+                9 => avx512::<9>(part, first, turns),
+                10 => avx512::<10>(part, first, turns),
+                11 => avx512::<11>(part, first, turns),
+                _ => avx512::<ROWS_512>(part, first, turns),
             }),
             #[cfg(target_arch = "x86_64")]
             Level::Avx2 => strip.each_rows(ROWS_256, |part, first| match part.rows {
@@ -89,13 +91,13 @@ fn widen<const H: usize>(
     }
 }
 
-/// Rows from `row` of the left factor on.
+/// Rows from `row` of the left factor on, one of so many `turns`, each of which asks for its share of what is ahead.
 ///
 /// # Safety
 /// As [`Strip::run`] with exactly `H` rows, on a processor with AVX-512.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f")]
-unsafe fn avx512<const H: usize>(strip: Strip, row: usize) {
+unsafe fn avx512<const H: usize>(strip: Strip, row: usize, turns: usize) {
     use std::arch::x86_64::*;
     let mask = |first: usize| {
         let lanes = strip.columns.saturating_sub(first).min(16);
@@ -122,6 +124,9 @@ unsafe fn avx512<const H: usize>(strip: Strip, row: usize) {
                 }
             }
         }
+        let share = (strip.blocks * 16).div_ceil(turns) * PANEL;
+        let mut ahead = strip.ahead.wrapping_add(row / ROWS_512 * share);
+        let mut wait = turns;
         for first in (0..strip.blocks).step_by(WIDENED) {
             let count = WIDENED.min(strip.blocks - first);
             widen(
@@ -138,11 +143,14 @@ unsafe fn avx512<const H: usize>(strip: Strip, row: usize) {
             for block in 0..count {
                 let panel = (first + block) * 16 * PANEL;
                 for pair in 0..16 {
-                    let at = panel + pair * PANEL;
-                    let ahead = strip.ahead.wrapping_add(at);
-                    _mm_prefetch::<_MM_HINT_T1>(ahead.cast());
-                    _mm_prefetch::<_MM_HINT_T1>(ahead.wrapping_add(16).cast());
-                    let b = strip.panel.add(at);
+                    wait -= 1;
+                    if wait == 0 {
+                        wait = turns;
+                        _mm_prefetch::<_MM_HINT_T1>(ahead.cast());
+                        _mm_prefetch::<_MM_HINT_T1>(ahead.wrapping_add(16).cast());
+                        ahead = ahead.wrapping_add(PANEL);
+                    }
+                    let b = strip.panel.add(panel + pair * PANEL);
                     let words = [0, 16].map(|half| _mm512_loadu_si512(b.add(half).cast()));
                     let low = words.map(|b| _mm512_castsi512_ps(_mm512_slli_epi32::<16>(b)));
                     let high = words.map(|b| _mm512_castsi512_ps(_mm512_and_si512(b, upper)));
@@ -279,7 +287,7 @@ mod tests {
             let word = |i: usize| pair(value(i), value(i + 3));
             let left: Vec<u32> = (0..rows * blocks * 16).map(word).collect();
             let panel: Vec<u32> = (0..blocks * 16 * PANEL).map(word).collect();
-            let product = |height: usize, work: unsafe fn(Strip, usize), accumulate: bool| {
+            let product = |height: usize, work: &dyn Fn(Strip, usize), accumulate: bool| {
                 let mut c = vec![0.5; rows * columns];
                 let strip = Strip {
                     left: Left::rows(left.as_ptr(), blocks * 16),
@@ -292,23 +300,28 @@ mod tests {
                     columns,
                     accumulate,
                 };
-                // SAFETY: sizes are those of the buffers above.
-                strip.each_rows(height, |part, row| unsafe { work(part, row) });
+                strip.each_rows(height, work);
                 c
             };
             for accumulate in [false, true] {
-                let plain = product(1, portable, accumulate);
-                if is_x86_feature_detected!("avx512f") {
-                    assert_eq!(product(1, avx512::<1>, accumulate), plain);
-                    if rows == ROWS_512 {
-                        assert_eq!(product(ROWS_512, avx512::<ROWS_512>, accumulate), plain);
+                // SAFETY: here and below, sizes are those of the buffers above, on a processor with the instructions.
+                let plain = product(1, &|part, row| unsafe { portable(part, row) }, accumulate);
+                let same = |height: usize, work: &dyn Fn(Strip, usize)| {
+                    if rows % height == 0 {
+                        assert_eq!(product(height, work, accumulate), plain);
                     }
+                };
+                if is_x86_feature_detected!("avx512f") {
+                    same(1, &|part, row| unsafe { avx512::<1>(part, row, 3) });
+                    same(ROWS_512, &|part, row| unsafe {
+                        avx512::<ROWS_512>(part, row, 1)
+                    });
                 }
                 if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-                    assert_eq!(product(1, avx2::<1>, accumulate), plain);
-                    if rows % ROWS_256 == 0 {
-                        assert_eq!(product(ROWS_256, avx2::<ROWS_256>, accumulate), plain);
-                    }
+                    same(1, &|part, row| unsafe { avx2::<1>(part, row) });
+                    same(ROWS_256, &|part, row| unsafe {
+                        avx2::<ROWS_256>(part, row)
+                    });
                 }
             }
         }
