@@ -2,7 +2,8 @@
 """Times the Python stack beside `seele bench` on the same model, prompts and lengths, in one run.
 
     scripts/compare_trl.py VENV --model DIR --data FILE [--seele target/release/seele]
-                           [--rounds 5] [--only decode train step tiny] [--json FILE]
+                           [--rounds 5] [--only decode train step tiny]
+                           [--dtypes float32 bfloat16] [--json FILE]
 
 VENV is a folder for a Python environment; it is made, and `torch`, `transformers` and `trl` installed into
 it from PyPI, if they are not there. DIR is a model in Hugging Face layout, FILE holds problems as JSON
@@ -54,6 +55,7 @@ def arguments():
     parser.add_argument("--rounds", type=int, default=5, help="alternating rounds of both")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="threads of both sides")
     parser.add_argument("--only", nargs="*", default=["decode", "train", "step", "tiny"])
+    parser.add_argument("--dtypes", nargs="*", default=["float32", "bfloat16"])
     parser.add_argument("--json", help="file for all times")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     return parser.parse_args()
@@ -247,6 +249,9 @@ def seele_side(args, task):
         size = task["size"]
         command += ["--batch", str(size["prompts"] * size["rollouts"]), "--share", str(size["rollouts"])]
         command += ["--new", str(size["new"]), "--data", task["prompts"]]
+        if task["part"] == "step":
+            # A group in parts: less memory for a little time.
+            command += ["--microbatch", "384"]
     result = json.loads(run(command, {}))
     phases = {phase["name"]: phase["seconds"] for phase in result["phases"]}
     result["decode_seconds"] = phases.get("decode", 0) + phases.get("draw", 0)
@@ -304,24 +309,23 @@ def write_prompts(path, problems):
 def cases(args, folder):
     """(title, task) of everything that is compared."""
     task = {"model": os.path.abspath(args.model), "threads": args.threads, "scratch": os.path.join(folder, "trl")}
-    both = ("float32", "bfloat16")
     for part in args.only:
         if part in ("decode", "train"):
-            for dtype in both:
+            for dtype in args.dtypes:
                 yield f"{part} {dtype}", {**task, "part": part, "dtype": dtype}
         elif part == "step":
             with open(args.data, encoding="utf-8") as file:
                 rows = [json.loads(next(file)) for _ in range(STEP["prompts"])]
             prompts = os.path.join(folder, "step.jsonl")
             write_prompts(prompts, [row.get("problem") or row["question"] for row in rows])
-            for dtype in both:
+            for dtype in args.dtypes:
                 yield f"step {dtype}", {**task, "part": part, "dtype": dtype, "size": STEP, "prompts": prompts}
         elif part == "tiny":
             model, prompts = os.path.join(folder, "tiny"), os.path.join(folder, "tiny.jsonl")
             tiny_model(model)
             write_prompts(prompts, [f"{i % 10}+{i // 10}=" for i in range(TINY["prompts"])])
             tiny = {"part": part, "model": model, "size": TINY, "prompts": prompts}
-            for dtype in both:
+            for dtype in args.dtypes:
                 yield f"tiny {dtype}", {**task, **tiny, "dtype": dtype}
         else:
             print(f"there is no part `{part}`", file=sys.stderr)
