@@ -1,7 +1,7 @@
 //! The files of UFT and LUFFY, as published, train as they are.
 #![expect(clippy::unwrap_used, reason = "a test may stop where its set-up fails")]
 
-#[path = "../../hint/tests/reference/mod.rs"]
+#[path = "../../../tests/reference.rs"]
 mod reference;
 
 use serde_json::Value;

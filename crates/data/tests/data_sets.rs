@@ -1,22 +1,10 @@
 //! The real data sets load whole, with the numbers of rows and steps that their description states.
 
-use std::path::PathBuf;
+#[path = "../../../tests/reference.rs"]
+mod reference;
 
+use reference::data;
 use seele_data::{Layout, Problem, read_problems};
-
-/// The folder of data sets, or `None` with a line on stderr.
-fn folder() -> Option<PathBuf> {
-    let default = || concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/data").into();
-    let folder = std::env::var_os("SEELE_DATA").map_or_else(default, PathBuf::from);
-    if folder.is_dir() {
-        return Some(folder);
-    }
-    eprintln!(
-        "skipped: no data sets in `{}`; set SEELE_DATA",
-        folder.display()
-    );
-    None
-}
 
 /// File, rows, rows with steps, mean number of steps of those to two digits.
 const SETS: [(&str, usize, usize, f64); 16] = [
@@ -40,7 +28,7 @@ const SETS: [(&str, usize, usize, f64); 16] = [
 
 #[test]
 fn every_set_has_the_rows_and_steps_of_its_description() {
-    let Some(folder) = folder() else { return };
+    let Some(folder) = data(".") else { return };
     for (file, rows, with_steps, mean_steps) in SETS {
         let problems = read_problems(folder.join(file), None).unwrap();
         assert_eq!(problems.len(), rows, "{file}");
@@ -61,7 +49,7 @@ fn every_set_has_the_rows_and_steps_of_its_description() {
 
 #[test]
 fn a_row_written_again_is_the_row_that_was_read() {
-    let Some(folder) = folder() else { return };
+    let Some(folder) = data(".") else { return };
     for file in [
         "aime24.jsonl",
         "arc_c.jsonl",

@@ -1,8 +1,11 @@
 //! Parquet: every compression this build reads, damaged files, and published files unchanged.
 #![expect(clippy::unwrap_used, reason = "test helpers fail by panicking")]
 
+#[path = "../../../tests/reference.rs"]
+mod reference;
+
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use parquet::basic::{BrotliLevel, Compression, GzipLevel, ZstdLevel};
@@ -10,6 +13,7 @@ use parquet::data_type::{ByteArray, ByteArrayType, DoubleType, Int32Type};
 use parquet::file::properties::WriterProperties;
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::parser::parse_message_type;
+use reference::data;
 use seele_data::{DataError, Layout, Problem, RowReader, read_problems};
 use seele_random::Key;
 use serde_json::{Value, json};
@@ -151,19 +155,6 @@ fn a_changed_byte_is_read_or_refused_but_never_panics() {
     }
 }
 
-/// A file of the shared data, or `None` with a line on stderr.
-fn shared(name: &str) -> Option<PathBuf> {
-    let default = || concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/data").into();
-    let path = std::env::var_os("SEELE_DATA")
-        .map_or_else(default, PathBuf::from)
-        .join(name);
-    if path.is_file() {
-        return Some(path);
-    }
-    eprintln!("skipped: no file `{}`; set SEELE_DATA", path.display());
-    None
-}
-
 /// What a problem asks, answers and shows, without where it came from.
 fn content(problem: &Problem) -> (&str, &str, Option<&str>, &[String]) {
     (
@@ -177,8 +168,8 @@ fn content(problem: &Problem) -> (&str, &str, Option<&str>, &[String]) {
 #[test]
 fn uft_countdown_is_read_as_the_problems_made_from_it() {
     let (Some(parquet), Some(jsonl)) = (
-        shared("parquet/uft_countdown_test.parquet"),
-        shared("countdown/test.jsonl"),
+        data("parquet/uft_countdown_test.parquet"),
+        data("countdown/test.jsonl"),
     ) else {
         return;
     };
@@ -198,8 +189,8 @@ fn uft_countdown_is_read_as_the_problems_made_from_it() {
 #[test]
 fn uft_math_is_read_as_the_problems_made_from_it() {
     let (Some(parquet), Some(jsonl)) = (
-        shared("parquet/uft_math_test.parquet"),
-        shared("math_traces.jsonl"),
+        data("parquet/uft_math_test.parquet"),
+        data("math_traces.jsonl"),
     ) else {
         return;
     };
@@ -225,9 +216,9 @@ fn uft_math_is_read_as_the_problems_made_from_it() {
 #[test]
 fn luffy_validation_rows_are_read_although_they_repeat_ids() {
     let (Some(parquet), Some(aime), Some(amc)) = (
-        shared("parquet/luffy_valid.parquet"),
-        shared("aime24.jsonl"),
-        shared("amc83.jsonl"),
+        data("parquet/luffy_valid.parquet"),
+        data("aime24.jsonl"),
+        data("amc83.jsonl"),
     ) else {
         return;
     };

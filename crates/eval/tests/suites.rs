@@ -1,26 +1,14 @@
 //! The benchmarks that come with the crate find their problems in the real data sets.
 
-use std::path::PathBuf;
+#[path = "../../../tests/reference.rs"]
+mod reference;
 
+use reference::data;
 use seele_eval::{Benchmark, EvalError, ProblemSet};
-
-/// The folder of data sets, or `None` with a line on stderr.
-fn folder() -> Option<PathBuf> {
-    let default = || concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/data").into();
-    let folder = std::env::var_os("SEELE_DATA").map_or_else(default, PathBuf::from);
-    if folder.is_dir() {
-        return Some(folder);
-    }
-    eprintln!(
-        "skipped: no data sets in `{}`; set SEELE_DATA",
-        folder.display()
-    );
-    None
-}
 
 #[test]
 fn every_benchmark_has_its_published_rows_or_says_how_to_get_them() {
-    let Some(folder) = folder() else { return };
+    let Some(folder) = data(".") else { return };
     let published = [
         ("gsm8k", 1319),
         ("math500", 500),
@@ -55,7 +43,7 @@ fn every_benchmark_has_its_published_rows_or_says_how_to_get_them() {
 
 #[test]
 fn the_hash_of_a_set_is_that_of_its_file() {
-    let Some(folder) = folder() else { return };
+    let Some(folder) = data(".") else { return };
     let set = ProblemSet::load(&Benchmark::named("amc23").unwrap(), &folder, Some(3)).unwrap();
     assert_eq!(
         (set.sha256.as_str(), set.rows, set.problems.len()),

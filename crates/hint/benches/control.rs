@@ -1,7 +1,7 @@
 //! Nanoseconds a decision. `cargo bench -p seele-hint`.
 #![expect(clippy::unwrap_used, reason = "a benchmark fails by panicking")]
 
-#[path = "../tests/reference/mod.rs"]
+#[path = "../../../tests/reference.rs"]
 mod reference;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};

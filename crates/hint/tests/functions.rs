@@ -1,6 +1,7 @@
 //! The small functions around hints against reference vectors, through the public interface.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "../../../tests/reference.rs"]
 mod reference;
 
 use seele_hint::curve::Curve;

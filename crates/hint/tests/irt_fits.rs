@@ -1,6 +1,7 @@
 //! `irt-lsq` against the stored reference fits (bounded 3PL least squares, dense scan plus many starts).
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[path = "../../../tests/reference.rs"]
 mod reference;
 
 use seele_hint::{Curve, Estimator, FitSet, FitSetOptions, LeastSquares, Observation};

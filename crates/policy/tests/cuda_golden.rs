@@ -6,6 +6,10 @@
     reason = "a test may stop at what it did not expect"
 )]
 
+#[path = "../../../tests/reference.rs"]
+mod reference;
+
+use reference::golden;
 use seele_policy::cuda::{
     DecodeInput, Device, DeviceDecoder, DeviceError, DevicePages, TokenRequest,
 };
@@ -13,7 +17,7 @@ use seele_policy::decoder::{Compute, DecoderOptions, ScoreGradients, TreeBranch,
 use seele_policy::model::Model;
 use serde_json::Value;
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 fn ids(value: &Value) -> Vec<u32> {
     numbers(value).into_iter().map(|id| id as u32).collect()
@@ -91,15 +95,10 @@ impl Case {
 }
 
 fn each_model(compute: Compute, check: impl Fn(&Case)) {
-    let folder = std::env::var_os("SEELE_GOLDEN").map_or_else(
-        || concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/golden").into(),
-        PathBuf::from,
-    );
-    let folder = folder.join("models");
-    let Ok(entries) = std::fs::read_dir(&folder) else {
-        eprintln!("skipped: no golden models in {}", folder.display());
+    let Some(models) = golden("models") else {
         return;
     };
+    let entries = std::fs::read_dir(models).unwrap();
     // A GPU that is there is used, or the test fails.
     let device = match Device::count() {
         0 => Device::emulated(),

@@ -4,6 +4,10 @@
     reason = "a test may stop at what it did not expect"
 )]
 
+#[path = "../../../tests/reference.rs"]
+mod reference;
+
+use reference::golden;
 use seele_policy::decoder::{
     BranchCache, Compute, DecodeRow, Decoder, DecoderOptions, ScoreGradients, TreeBranch,
     TreeGroup, TrunkCache,
@@ -11,18 +15,6 @@ use seele_policy::decoder::{
 use seele_policy::model::Model;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
-
-fn golden() -> Option<PathBuf> {
-    let folder = std::env::var_os("SEELE_GOLDEN").map_or_else(
-        || concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/golden").into(),
-        PathBuf::from,
-    );
-    if folder.join("models").is_dir() {
-        return Some(folder);
-    }
-    eprintln!("skipped: no golden models in {}", folder.display());
-    None
-}
 
 fn ids(value: &Value) -> Vec<u32> {
     value
@@ -125,9 +117,11 @@ fn assert_gradient_close(
 }
 
 fn each_model(compute: Compute, check: impl Fn(&str, &Model, &Decoder, &Value, &Path)) {
-    let Some(folder) = golden() else { return };
+    let Some(models) = golden("models") else {
+        return;
+    };
     let mut seen = 0;
-    for entry in std::fs::read_dir(folder.join("models")).unwrap() {
+    for entry in std::fs::read_dir(models).unwrap() {
         let path = entry.unwrap().path();
         if !path.is_dir() {
             continue;
@@ -401,7 +395,9 @@ fn check_gradients(compute: Compute) {
 
 #[test]
 fn smollm2_gives_the_recorded_numbers() {
-    let Some(folder) = golden() else { return };
+    let Some(recorded) = golden("smollm2.json") else {
+        return;
+    };
     let file = std::env::var_os("SEELE_SMOLLM2").map_or_else(
         || {
             concat!(
@@ -420,9 +416,7 @@ fn smollm2_gives_the_recorded_numbers() {
         return;
     }
     let model = Model::load(&file).unwrap();
-    let cases: Value =
-        serde_json::from_str(&std::fs::read_to_string(folder.join("smollm2.json")).unwrap())
-            .unwrap();
+    let cases: Value = serde_json::from_str(&std::fs::read_to_string(recorded).unwrap()).unwrap();
     // A prompt holds a plain and a chat case, or is one of them.
     let cases: Vec<&Value> = cases["prompts"]
         .as_array()

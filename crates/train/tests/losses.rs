@@ -6,7 +6,7 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
-#[path = "../../hint/tests/reference/mod.rs"]
+#[path = "../../../tests/reference.rs"]
 mod reference;
 
 use std::collections::BTreeMap;

@@ -6,30 +6,22 @@
 )]
 
 use std::hint::black_box;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 #[path = "../tests/hostile/answers.rs"]
 mod hostile;
+#[path = "../../../tests/reference.rs"]
+mod reference;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use seele_verify::{Extraction, Options, compare_answers, verify_choice};
 use serde_json::Value;
 
 fn vectors(criterion: &mut Criterion) {
-    let folder = std::env::var("SEELE_GOLDEN").map_or_else(
-        |_| {
-            PathBuf::from(concat!(
-                env!("CARGO_MANIFEST_DIR"),
-                "/../../../shared/golden"
-            ))
-        },
-        PathBuf::from,
-    );
-    let Ok(text) = std::fs::read_to_string(folder.join("verifier.jsonl")) else {
-        eprintln!("skipped: no verifier.jsonl in {}", folder.display());
+    let Some(file) = reference::golden("verifier.jsonl") else {
         return;
     };
+    let text = std::fs::read_to_string(file).unwrap();
     let cases: Vec<(Value, Options, Vec<String>)> = text
         .split('\n')
         .filter(|line| !line.is_empty())

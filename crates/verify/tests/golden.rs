@@ -3,10 +3,13 @@
     clippy::unwrap_used,
     reason = "a test may stop at what it did not expect"
 )]
+#[path = "../../../tests/reference.rs"]
+mod reference;
+
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use reference::golden;
 use seele_verify::{Extraction, Options, compare_answers, verify_choice};
 use serde::Deserialize;
 
@@ -71,20 +74,7 @@ impl Case {
 }
 
 fn cases() -> Option<Vec<Case>> {
-    let folder = std::env::var("SEELE_GOLDEN").map_or_else(
-        |_| {
-            PathBuf::from(concat!(
-                env!("CARGO_MANIFEST_DIR"),
-                "/../../../shared/golden"
-            ))
-        },
-        PathBuf::from,
-    );
-    let file = folder.join("verifier.jsonl");
-    let Ok(text) = std::fs::read_to_string(&file) else {
-        eprintln!("skipped: {} is not there", file.display());
-        return None;
-    };
+    let text = std::fs::read_to_string(golden("verifier.jsonl")?).unwrap();
     Some(
         text.split('\n')
             .filter(|line| !line.is_empty())

@@ -5,9 +5,12 @@
     clippy::unwrap_used,
     reason = "a test may stop at what it did not expect"
 )]
-use std::collections::BTreeSet;
-use std::path::PathBuf;
+#[path = "../../../tests/reference.rs"]
+mod reference;
 
+use std::collections::BTreeSet;
+
+use reference::data;
 use seele_verify::{GoldError, Mode, Options, Verdict, check_gold, compare_answers, equal, verify};
 
 /// Golds that are prose or broken, as published; everything else must be readable.
@@ -16,10 +19,6 @@ const UNREADABLE: [&str; 1] = [
 ];
 
 fn golds() -> Option<BTreeSet<String>> {
-    let folder = std::env::var("SEELE_DATA").map_or_else(
-        |_| PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/data")),
-        PathBuf::from,
-    );
     let mut golds = BTreeSet::new();
     for name in [
         "math500",
@@ -32,11 +31,7 @@ fn golds() -> Option<BTreeSet<String>> {
         "gsm8k/test",
         "math_traces",
     ] {
-        let file = folder.join(name).with_extension("jsonl");
-        let Ok(text) = std::fs::read_to_string(&file) else {
-            eprintln!("skipped: {} is not there", file.display());
-            return None;
-        };
+        let text = std::fs::read_to_string(data(&format!("{name}.jsonl"))?).unwrap();
         for line in text.split('\n').filter(|line| !line.is_empty()) {
             let row: serde_json::Value = serde_json::from_str(line).unwrap();
             golds.insert(row["answer"].as_str().unwrap().to_owned());

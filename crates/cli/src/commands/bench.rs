@@ -172,11 +172,15 @@ enum Recomputed {
 }
 
 impl Common {
-    fn measuring(&self, microbatch: usize, recompute: Recomputed) -> Measuring {
+    fn threads(&self) -> usize {
         let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+        self.threads.map_or_else(cores, NonZeroUsize::get)
+    }
+
+    fn measuring(&self, microbatch: usize, recompute: Recomputed) -> Measuring {
         Measuring {
             runs: self.runs.get(),
-            threads: self.threads.map_or_else(cores, NonZeroUsize::get),
+            threads: self.threads(),
             compute: match self.compute {
                 Factors::F32 => Compute::F32,
                 Factors::Bf16 => Compute::Bf16,
@@ -314,12 +318,11 @@ pub(crate) fn run(args: &Args, output: &Output) -> anyhow::Result<u8> {
 
 /// The report with what was measured, as one object.
 fn object(name: &str, common: &Common, work: &Work, report: &Report) -> anyhow::Result<Value> {
-    let measuring = common.measuring(0, Recomputed::None);
     let mut object = json!({
         "bench": name,
         "model": common.model.display().to_string(),
         "compute": format!("{:?}", common.compute).to_lowercase(),
-        "threads": measuring.threads,
+        "threads": common.threads(),
     });
     for part in [serde_json::to_value(work)?, serde_json::to_value(report)?] {
         if let (Value::Object(all), Value::Object(part)) = (&mut object, part) {
@@ -338,7 +341,6 @@ fn table(name: &str, common: &Common, work: &Work, report: &Report) -> String {
         hint_tokens,
         new_tokens,
     } = work;
-    let measuring = common.measuring(0, Recomputed::None);
     let hint = match hint_tokens {
         0 => String::new(),
         tokens => format!(" + hint {tokens}"),
@@ -354,7 +356,7 @@ fn table(name: &str, common: &Common, work: &Work, report: &Report) -> String {
         "{:?}, {}{} threads, medians of {} runs\n",
         common.compute,
         device.unwrap_or_default(),
-        measuring.threads,
+        common.threads(),
         report.runs.len()
     );
     let _ = writeln!(

@@ -202,6 +202,27 @@ fn tasks(
     });
 }
 
+/// A task's way through the blocks of its panels: all panels at one depth, then all at the next.
+struct Blocks {
+    panels: std::ops::Range<usize>,
+    depth: usize,
+    /// Depth of a block.
+    step: usize,
+}
+
+impl Blocks {
+    /// Panel and depth of the block after that of `panel` at `at`; at the end, of the first one of the next task.
+    fn after(&self, panel: usize, at: usize) -> (usize, usize) {
+        if panel + 1 < self.panels.end {
+            (panel + 1, at)
+        } else if at + self.step < self.depth {
+            (self.panels.start, at + self.step)
+        } else {
+            (self.panels.end, 0)
+        }
+    }
+}
+
 fn product_floats(
     left: Left<'_>,
     rows: usize,
@@ -227,14 +248,20 @@ fn product_floats(
         columns.div_ceil(PANEL),
         serial,
         |first_row, rows, first_panel, count| {
+            let blocks = Blocks {
+                panels: first_panel..first_panel + count,
+                depth,
+                step: block_depth,
+            };
             let mut copy = Buffer::default();
             let mut noted = RowExtremes::of(extremes, first_row, rows);
             for first_k in (0..depth).step_by(block_depth) {
                 let k = block_depth.min(depth - first_k);
                 let (a, a_strides) =
                     left_block(left, depth, [first_row, rows], [first_k, k], &mut copy);
-                for panel in first_panel..first_panel + count {
+                for panel in blocks.panels.clone() {
                     let block = &panels[panel * words + first_k * PANEL..];
+                    let (next, next_k) = blocks.after(panel, first_k);
                     // SAFETY: tasks own disjoint tiles of C; sizes were checked by `product`.
                     unsafe {
                         Tile {
@@ -248,8 +275,7 @@ fn product_floats(
                             rows,
                             columns: PANEL.min(columns - panel * PANEL),
                             accumulate: accumulate || first_k > 0,
-                            // The next panel's block.
-                            ahead: block.as_ptr().wrapping_add(words),
+                            ahead: panels.as_ptr().wrapping_add(next * words + next_k * PANEL),
                         }
                         .run();
                         if first_k + k == depth {
@@ -307,8 +333,8 @@ fn product_pairs(
     extremes: Option<&Extremes>,
 ) {
     let (depth, columns, words) = (b.depth, b.columns, b.panel_words());
-    let blocks = bfloat16::tiles(depth);
-    let tile_stride = blocks * TILE_WORDS;
+    let deep = bfloat16::tiles(depth);
+    let tile_stride = deep * TILE_WORDS;
     let mut tiles = buffers::take(rows.div_ceil(TILE_ROWS) * tile_stride);
     pack_left(left, rows, depth, tiles.pairs_mut());
     let (shared, panels) = (Shared(c.as_mut_ptr()), b.panels.pairs());
@@ -320,21 +346,28 @@ fn product_pairs(
         columns.div_ceil(PANEL),
         serial,
         |first_row, rows, first_panel, count| {
+            let blocks = Blocks {
+                panels: first_panel..first_panel + count,
+                depth: deep,
+                step: PAIR_DEPTH,
+            };
             let _session = amx::Session::open(unit);
             let mut noted = RowExtremes::of(extremes, first_row, rows);
-            for first in (0..blocks).step_by(PAIR_DEPTH) {
-                for panel in first_panel..first_panel + count {
+            for first in (0..deep).step_by(PAIR_DEPTH) {
+                for panel in blocks.panels.clone() {
                     let at = first_row / TILE_ROWS * tile_stride + first * TILE_WORDS;
                     let block = &panels[panel * words + first * 16 * PANEL..];
-                    let deep = PAIR_DEPTH.min(blocks - first);
+                    let (next, next_first) = blocks.after(panel, first);
                     // SAFETY: tasks own disjoint tiles of C and start at whole row tiles; sizes were
                     // checked by `product`.
                     unsafe {
                         Strip {
                             left: bfloat16::Left::tiles(left[at..].as_ptr(), tile_stride),
                             panel: block.as_ptr(),
-                            blocks: deep,
-                            ahead: block.as_ptr().wrapping_add(deep * 16 * PANEL),
+                            blocks: PAIR_DEPTH.min(deep - first),
+                            ahead: panels
+                                .as_ptr()
+                                .wrapping_add(next * words + next_first * 16 * PANEL),
                             c: shared.at(first_row * columns + panel * PANEL),
                             c_stride: columns,
                             rows,
@@ -342,7 +375,7 @@ fn product_pairs(
                             accumulate: accumulate || first > 0,
                         }
                         .run(unit);
-                        if first + deep == blocks {
+                        if first + PAIR_DEPTH >= deep {
                             noted.panel(shared, columns, panel);
                         }
                     }
