@@ -498,6 +498,23 @@ mod tests {
     }
 
     #[test]
+    fn the_block_asked_for_is_the_one_that_comes_next() {
+        for (panels, depth, step) in [(3..7, 576, 192), (0..1, 100, 100), (2..4, 500, 250)] {
+            let blocks = Blocks {
+                panels,
+                depth,
+                step,
+            };
+            let depths = (0..depth).step_by(step);
+            let order = depths.flat_map(|at| blocks.panels.clone().map(move |panel| (panel, at)));
+            let order: Vec<_> = order.chain([(blocks.panels.end, 0)]).collect();
+            for pair in order.windows(2) {
+                assert_eq!(blocks.after(pair[0].0, pair[0].1), pair[1]);
+            }
+        }
+    }
+
+    #[test]
     fn extremes_are_those_of_the_rows() {
         for compute in BOTH {
             for (m, k, n) in [(3, 40, 50), (300, 820, 1000)] {
