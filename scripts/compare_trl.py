@@ -55,7 +55,8 @@ def arguments():
     parser.add_argument("--rounds", type=int, default=5, help="alternating rounds of both")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="threads of both sides")
     parser.add_argument("--only", nargs="*", default=["decode", "train", "step", "tiny"])
-    parser.add_argument("--dtypes", nargs="*", default=["float32", "bfloat16"])
+    dtypes = ["float32", "bfloat16"]
+    parser.add_argument("--dtypes", nargs="+", choices=dtypes, default=dtypes, help="number types")
     parser.add_argument("--json", help="file for all times")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     return parser.parse_args()
@@ -249,8 +250,8 @@ def seele_side(args, task):
         size = task["size"]
         command += ["--batch", str(size["prompts"] * size["rollouts"]), "--share", str(size["rollouts"])]
         command += ["--new", str(size["new"]), "--data", task["prompts"]]
-        if task["part"] == "step":
-            # A group in parts: less memory for a little time.
+        if task["part"] == "step" and compute == "bf16":
+            # A group in parts: half of TRL's memory for a little time. Float32 has that anyway.
             command += ["--microbatch", "384"]
     result = json.loads(run(command, {}))
     phases = {phase["name"]: phase["seconds"] for phase in result["phases"]}

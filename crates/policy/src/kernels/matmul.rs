@@ -27,8 +27,7 @@ const PANEL: usize = 32;
 const FLOAT_DEPTH: usize = 256;
 /// Depth of a bfloat16 panel block in tiles, 48 KiB.
 const PAIR_DEPTH: usize = 24;
-/// Rows of A that one task keeps in the second-level cache, by number type, and the whole number of tiles that its
-/// rows are.
+/// Most rows of A of one task, which the second-level cache keeps, and what they are a multiple of, by number type.
 const FLOAT_ROWS: [usize; 2] = [192, 24];
 const PAIR_ROWS: [usize; 2] = [256, 32];
 /// Tasks a thread, so that none waits long for the last.
