@@ -9,6 +9,7 @@ pub mod attention;
 pub(crate) mod buffers;
 pub mod elementwise;
 pub mod matmul;
+pub(crate) mod resting;
 pub mod softmax;
 pub mod team;
 mod transpose;

@@ -9,6 +9,8 @@ use crate::kernels::elementwise::{
     add_bias, add_bias_backward, add_rows, head_norms, head_norms_backward, rms_norm_backward,
     swiglu, swiglu_backward,
 };
+use crate::kernels::matmul::Compute;
+use crate::kernels::resting::Resting;
 
 /// What the backward pass of a block needs; rebuilt from the block's input when it is not kept.
 pub(crate) struct Tape {
@@ -25,6 +27,44 @@ pub(crate) struct Tape {
 impl Tape {
     pub(crate) fn into_input(self) -> Buffer {
         self.input
+    }
+
+    /// Lays it by until the backward pass.
+    pub(crate) fn rest(self, compute: Compute) -> RestingTape {
+        let rest = |matrix| Resting::new(matrix, compute);
+        RestingTape {
+            input: self.input,
+            qkv: rest(self.qkv),
+            raw: self.raw.map(rest),
+            attended: rest(self.attended),
+            middle: self.middle,
+            gate_up: rest(self.gate_up),
+        }
+    }
+}
+
+/// A [`Tape`] between the passes. In bfloat16 what products made and will read is rounded: factors of products would be
+/// rounded anyway, keys and values have been, and SwiGLU's slope loses no more than its input's products did. What the
+/// blocks add up stays float32.
+pub(crate) struct RestingTape {
+    input: Buffer,
+    qkv: Resting,
+    raw: Option<Resting>,
+    attended: Resting,
+    middle: Buffer,
+    gate_up: Resting,
+}
+
+impl RestingTape {
+    pub(crate) fn wake(self) -> Tape {
+        Tape {
+            input: self.input,
+            qkv: self.qkv.wake(),
+            raw: self.raw.map(Resting::wake),
+            attended: self.attended.wake(),
+            middle: self.middle,
+            gate_up: self.gate_up.wake(),
+        }
     }
 }
 

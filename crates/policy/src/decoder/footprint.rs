@@ -48,7 +48,7 @@ pub fn pass_bytes(
         inner,
         ..
     } = Widths::of(config);
-    let tape = tape_bytes(config, rows);
+    let tape = tape_bytes(config, compute, rows);
     let kept = recompute.kept(config.layers, tape);
     let inputs = (config.layers - kept) * rows * hidden * F32;
     // A block that was not kept is rebuilt when its turn comes.
@@ -58,7 +58,8 @@ pub fn pass_bytes(
     let beside = 4 * hidden + 4 * hidden + 2 * inner + queries + row + 2 * (row - queries);
     let scratch = match compute {
         Compute::F32 => inner + hidden,
-        Compute::Bf16 => (3 * inner + 2 * hidden) / 2,
+        // One tape that is not at rest, and rounded factors.
+        Compute::Bf16 => of_products(config) + (3 * inner + 2 * hidden) / 2,
     };
     let logits = {
         let rows = rows.min(rows_at_a_time(config.vocab_size));
@@ -73,11 +74,20 @@ pub fn pass_bytes(
 }
 
 /// Bytes of what one block keeps of a forward pass over `rows` rows for its backward pass.
-pub fn tape_bytes(config: &ModelConfig, rows: usize) -> usize {
+pub fn tape_bytes(config: &ModelConfig, compute: Compute, rows: usize) -> usize {
+    let widths = Widths::of(config);
+    let number = match compute {
+        Compute::F32 => F32,
+        Compute::Bf16 => F32 / 2,
+    };
+    rows * (2 * widths.hidden * F32 + of_products(config) * number)
+}
+
+/// Elements of a row that a tape holds of what products made or will read.
+fn of_products(config: &ModelConfig) -> usize {
     let widths = Widths::of(config);
     let raw = if config.qk_norm { widths.row } else { 0 };
-    let kept = 2 * widths.hidden + widths.row + raw + widths.queries + 2 * widths.inner;
-    rows * kept * F32
+    widths.row + raw + widths.queries + 2 * widths.inner
 }
 
 /// Elements of a row of each kind.
@@ -170,9 +180,12 @@ mod tests {
         let bytes = |recompute| pass_bytes(&config, Compute::F32, recompute, 100);
         let saved = bytes(Recompute::None) - bytes(Recompute::Block);
         // Of two blocks one tape stays, and both inputs.
-        assert_eq!(saved, tape_bytes(&config, 100) - 2 * 100 * 32 * F32);
+        assert_eq!(
+            saved,
+            tape_bytes(&config, Compute::F32, 100) - 2 * 100 * 32 * F32
+        );
         let room = Recompute::Auto {
-            bytes: tape_bytes(&config, 100),
+            bytes: tape_bytes(&config, Compute::F32, 100),
         };
         assert_eq!(bytes(room), bytes(Recompute::None) + 100 * 32 * F32);
     }

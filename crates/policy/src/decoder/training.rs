@@ -1,6 +1,6 @@
 //! The whole pass over a micro-batch of groups: scores of every predicted token, and gradients.
 
-use super::block::Tape;
+use super::block::RestingTape;
 use super::footprint::tape_bytes;
 use super::host::HostDecoder;
 use super::tree::{Rows, TreeGroup};
@@ -31,7 +31,7 @@ pub struct ScoreGradients {
 /// What a block leaves for its backward pass.
 enum Kept {
     Input(Buffer),
-    Tape(Tape),
+    Tape(RestingTape),
 }
 
 /// A forward pass up to the scores.
@@ -57,8 +57,9 @@ impl Decoder {
     /// loss by every parameter to `gradient` (`[parameters]`).
     ///
     /// Of each block the pass keeps its input, and for as many blocks as
-    /// [`Recompute`](super::Recompute) allows also what its backward pass needs (rows x (2 hidden + 2
-    /// query + 2 key-value + 2 intermediate widths) float32); the others run forward twice.
+    /// [`Recompute`](super::Recompute) allows also what its backward pass needs (rows x 2 hidden
+    /// widths of float32 and rows x (2 query + 2 key-value + 2 intermediate widths) of the number type of its products);
+    /// the others run forward twice.
     ///
     /// # Errors
     /// Whatever `loss` returns; nothing has been added to `gradient` then.
@@ -115,7 +116,8 @@ impl HostDecoder {
     fn forward(&self, groups: &[TreeGroup<'_>], temperature: f32) -> Forward {
         let rows = Rows::of(groups);
         let blocks = self.weights.blocks.len();
-        let bytes = tape_bytes(&self.config, rows.tokens.len());
+        let compute = self.options.compute;
+        let bytes = tape_bytes(&self.config, compute, rows.tokens.len());
         // The last blocks keep, because their intermediates are freed first.
         let first_kept = blocks - self.options.recompute.kept(blocks, bytes);
         let mut kept = Vec::with_capacity(blocks);
@@ -126,7 +128,7 @@ impl HostDecoder {
             kept.push(if block < first_kept {
                 Kept::Input(tape.into_input())
             } else {
-                Kept::Tape(tape)
+                Kept::Tape(tape.rest(compute))
             });
         }
         let normed = self.normalise(&hidden, &self.weights.final_norm);
@@ -175,12 +177,14 @@ impl HostDecoder {
             &mut dhidden,
             dnorm,
         );
+        let compute = self.options.compute;
         for (block, kept) in kept.into_iter().enumerate().rev() {
             let tape = match kept {
-                Kept::Input(input) => self.block_tape(block, &rows, input),
+                // Rounded as if it had been kept: results do not depend on it.
+                Kept::Input(input) => self.block_tape(block, &rows, input).rest(compute),
                 Kept::Tape(tape) => tape,
             };
-            dhidden = self.block_backward(block, &rows, tape, dhidden, gradient);
+            dhidden = self.block_backward(block, &rows, tape.wake(), dhidden, gradient);
         }
         let width = self.config.hidden_size;
         let table = &mut gradient[self.weights.embedding_range.clone()];

@@ -138,6 +138,11 @@ impl Buffer {
     }
 
     /// The elements as pairs of bfloat16.
+    pub(crate) fn pairs(&self) -> &[u32] {
+        &self.memory.pairs()[..self.len]
+    }
+
+    /// As [`Buffer::pairs`], to be written.
     pub(crate) fn pairs_mut(&mut self) -> &mut [u32] {
         &mut self.memory.pairs_mut()[..self.len]
     }

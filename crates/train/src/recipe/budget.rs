@@ -175,7 +175,8 @@ pub(super) fn recomputes(
         Recompute::Block => true,
         Recompute::Auto => {
             let room = free.map_or(0, |bytes| bytes / 2);
-            (config.layers * tape_bytes(config, tokens)) as u64 > room
+            (config.layers * tape_bytes(config, recipe.decoder_options().compute, tokens)) as u64
+                > room
         }
     }
 }
