@@ -165,8 +165,23 @@ impl<'a> GroupPart<'a> {
         Self { group, rollouts }
     }
 
-    /// The group in as few parts of at most `tokens` rows as its order allows, each with a rollout at least.
+    /// The group in as few parts of at most `tokens` rows as its order allows, each with a rollout at least, and the
+    /// largest of them as small as that many parts can be.
     fn split(group: &'a Group, tokens: usize) -> Vec<Self> {
+        let fewest = Self::fill(group, tokens).len();
+        let (mut least, mut most) = (0, tokens);
+        while least < most {
+            let middle = least + (most - least) / 2;
+            match Self::fill(group, middle).len() > fewest {
+                true => least = middle + 1,
+                false => most = middle,
+            }
+        }
+        Self::fill(group, most)
+    }
+
+    /// Parts with as many rollouts as fit in `tokens` rows, one after the other.
+    fn fill(group: &'a Group, tokens: usize) -> Vec<Self> {
         let mut parts = Vec::new();
         let (mut first, mut rows) = (0, group.trunk.len());
         for (index, rollout) in group.rollouts.iter().enumerate() {
@@ -314,6 +329,23 @@ mod tests {
             old_solution: Vec::new(),
             reference: Vec::new(),
         }
+    }
+
+    #[test]
+    fn a_group_is_cut_evenly() {
+        // Seven rows of each rollout and the eight of the trunk: of 30 rows, three rollouts take 29.
+        let group = group((0..8).map(|_| rollout(5, 8)).collect());
+        let parts = |tokens| {
+            let parts = GroupPart::split(&group, tokens);
+            parts
+                .iter()
+                .map(|part| part.rollouts.len())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(parts(1000), [8]);
+        assert_eq!(parts(50), [4, 4]);
+        assert_eq!(parts(30), [3, 3, 2]);
+        assert_eq!(parts(0), [1; 8]);
     }
 
     #[test]

@@ -31,14 +31,15 @@ impl Tape {
 
     /// Lays it by until the backward pass.
     pub(crate) fn rest(self, compute: Compute) -> RestingTape {
-        let rest = |matrix| Resting::new(matrix, compute);
+        let whole = |matrix: &Buffer| Resting::new(matrix, Compute::F32);
+        let rest = |matrix: &Buffer| Resting::new(matrix, compute);
         RestingTape {
-            input: self.input,
-            qkv: rest(self.qkv),
-            raw: self.raw.map(rest),
-            attended: rest(self.attended),
-            middle: self.middle,
-            gate_up: rest(self.gate_up),
+            input: whole(&self.input),
+            qkv: rest(&self.qkv),
+            raw: self.raw.as_ref().map(rest),
+            attended: rest(&self.attended),
+            middle: whole(&self.middle),
+            gate_up: rest(&self.gate_up),
         }
     }
 }
@@ -47,22 +48,22 @@ impl Tape {
 /// rounded anyway, keys and values have been, and SwiGLU's slope loses no more than its input's products did. What the
 /// blocks add up stays float32.
 pub(crate) struct RestingTape {
-    input: Buffer,
+    input: Resting,
     qkv: Resting,
     raw: Option<Resting>,
     attended: Resting,
-    middle: Buffer,
+    middle: Resting,
     gate_up: Resting,
 }
 
 impl RestingTape {
     pub(crate) fn wake(self) -> Tape {
         Tape {
-            input: self.input,
+            input: self.input.wake(),
             qkv: self.qkv.wake(),
             raw: self.raw.map(Resting::wake),
             attended: self.attended.wake(),
-            middle: self.middle,
+            middle: self.middle.wake(),
             gate_up: self.gate_up.wake(),
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! A page holds all layers: for each layer and key-value head the keys, so laid out that a block of
 //! queries meets 32 keys in one product, then the values, in the number type of the decoder's products.
-//! Pages return to a pool when a cache is dropped.
+//! The pieces of pages return to a pool when a cache is dropped.
 
 use crate::config::ModelConfig;
 #[cfg(feature = "cuda")]
@@ -16,17 +16,51 @@ pub const PAGE_TOKENS: usize = BLOCK;
 
 /// Bytes of a page of this model: a cache of n tokens holds `n.div_ceil(PAGE_TOKENS)` of them.
 pub fn page_bytes(config: &ModelConfig, compute: Compute) -> usize {
-    page_words(Heads::of(config, compute), config.layers) * size_of::<f32>()
+    let page = Page::of(Heads::of(config, compute), config.layers);
+    page.pieces * page.piece_words * size_of::<f32>()
 }
 
-fn page_words(heads: Heads, layers: usize) -> usize {
-    layers * heads.kv_heads * heads.block_words()
+/// How a page is laid out: in pieces of the size that everything kept for long has, so that what rollouts leave behind
+/// serves the update that follows.
+#[derive(Clone, Copy, Debug, Default)]
+struct Page {
+    pieces: usize,
+    piece_words: usize,
+    /// Blocks of one layer and key-value head each that a piece holds.
+    blocks: usize,
+    block_words: usize,
+}
+
+impl Page {
+    fn of(heads: Heads, layers: usize) -> Self {
+        let (all, block_words) = (layers * heads.kv_heads, heads.block_words());
+        let blocks = (buffers::BLOCK / block_words).clamp(1, all.max(1));
+        let pieces = all.div_ceil(blocks);
+        Self {
+            pieces,
+            piece_words: match pieces {
+                1 => blocks * block_words,
+                _ => block_words.max(buffers::BLOCK),
+            },
+            blocks,
+            block_words,
+        }
+    }
+
+    /// Piece that holds this block, and where the block begins in it.
+    fn place(&self, block: usize) -> (usize, usize) {
+        // A cache that is still empty has no layout.
+        let blocks = self.blocks.max(1);
+        (block / blocks, block % blocks * self.block_words)
+    }
 }
 
 /// Pages of one sequence.
 #[derive(Debug, Default)]
 pub(crate) struct Pages {
-    pages: Vec<Aligned>,
+    /// Piece after piece, page after page.
+    pieces: Vec<Aligned>,
+    page: Page,
     /// Those of a decoder on a device, which has none of the others.
     #[cfg(feature = "cuda")]
     pub(crate) on_device: DevicePages,
@@ -36,26 +70,29 @@ impl Pages {
     /// Pages held.
     fn count(&self) -> usize {
         #[cfg(feature = "cuda")]
-        if self.pages.is_empty() {
+        if self.pieces.is_empty() {
             return self.on_device.count();
         }
-        self.pages.len()
+        self.pieces.len() / self.page.pieces.max(1)
     }
 
     /// Makes room for `tokens` positions.
     pub(crate) fn reserve(&mut self, heads: Heads, layers: usize, tokens: usize) {
-        while self.pages.len() * BLOCK < tokens {
-            let mut page = buffers::take(page_words(heads, layers));
+        self.page = Page::of(heads, layers);
+        let pieces = tokens.div_ceil(PAGE_TOKENS) * self.page.pieces;
+        while self.pieces.len() < pieces {
+            let mut piece = buffers::take(self.page.piece_words);
             // Values that are not there yet are multiplied with weights of 0.
-            page.floats_mut().fill(0.0);
-            self.pages.push(page);
+            piece.floats_mut().fill(0.0);
+            self.pieces.push(piece);
         }
     }
 
     /// Blocks of one layer and key-value head.
     pub(crate) fn blocks(&self, heads: Heads, layer: usize, kv_head: usize) -> Blocks<'_> {
-        let offset = (layer * heads.kv_heads + kv_head) * heads.block_words();
-        Blocks::Pages(&self.pages, offset)
+        let (piece, offset) = self.page.place(layer * heads.kv_heads + kv_head);
+        let pieces = self.pieces.get(piece..).unwrap_or_default();
+        Blocks::Pages(pieces, self.page.pieces, offset)
     }
 
     /// Writes one layer's keys and values (`[kv_heads * width]` each) of a position there is room for.
@@ -67,20 +104,21 @@ impl Pages {
         keys: &[f32],
         values: &[f32],
     ) {
-        let page = self.pages[position / BLOCK].floats_mut();
-        let first = layer * heads.kv_heads * heads.block_words();
-        let blocks = page[first..].chunks_exact_mut(heads.block_words());
+        let first_piece = position / PAGE_TOKENS * self.page.pieces;
         let keys = keys.chunks_exact(heads.width);
         let values = values.chunks_exact(heads.width);
-        for (block, (key, value)) in blocks.zip(keys.zip(values)) {
-            store(heads, block, position % BLOCK, key, value);
+        for (kv_head, (key, value)) in keys.zip(values).enumerate() {
+            let (piece, offset) = self.page.place(layer * heads.kv_heads + kv_head);
+            let block = &mut self.pieces[first_piece + piece].floats_mut()[offset..];
+            let block = &mut block[..self.page.block_words];
+            store(heads, block, position % PAGE_TOKENS, key, value);
         }
     }
 }
 
 impl Drop for Pages {
     fn drop(&mut self) {
-        self.pages.drain(..).for_each(buffers::give_back);
+        self.pieces.drain(..).for_each(buffers::give_back);
     }
 }
 

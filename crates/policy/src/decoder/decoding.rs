@@ -213,7 +213,7 @@ impl HostDecoder {
     ) {
         let rows = hidden.len() / self.config.hidden_size;
         logits.resize(rows * self.config.vocab_size, 0.0);
-        matmul_with_extremes(hidden, self.weights.head.forward(), logits, extremes);
+        matmul_with_extremes(hidden, self.weights.head.packed(), logits, extremes);
     }
 }
 

@@ -1,6 +1,6 @@
 //! Memory that a decoder and its passes hold, told from the shape of a model before anything is read.
 
-use super::head::rows_at_a_time;
+use super::head::{rows_at_a_time, words_at_a_time};
 use super::options::{Compute, Recompute};
 use crate::config::ModelConfig;
 use crate::kernels::matmul::Packed;
@@ -9,25 +9,25 @@ use crate::kernels::matmul::Packed;
 const F32: usize = size_of::<f32>();
 
 /// Bytes of a [`Decoder`](super::Decoder): projections packed in whole panels, the embedding where it is not
-/// the output projection, and the tables of the rotary embedding. One that `trains` has one of each projection
-/// packed for the gradient too.
+/// the output projection, and the tables of the rotary embedding. One that `trains` has one of each of a block's
+/// projections packed for the gradient too.
 pub fn decoder_bytes(config: &ModelConfig, compute: Compute, trains: bool) -> usize {
     let forward = |[out, depth]: [usize; 2]| Packed::bytes_of(depth, out, compute);
     let backward = |[out, depth]: [usize; 2]| Packed::bytes_of(out, depth, compute);
-    let projections = |bytes: &dyn Fn([usize; 2]) -> usize, blocks: usize| -> usize {
-        let block: usize = block_shapes(config).into_iter().map(bytes).sum();
-        blocks * block + bytes([config.vocab_size, config.hidden_size])
+    let block = |bytes: &dyn Fn([usize; 2]) -> usize| -> usize {
+        block_shapes(config).into_iter().map(bytes).sum()
     };
+    let head = forward([config.vocab_size, config.hidden_size]);
     let embedding = match config.tied {
         true => 0,
         false => config.vocab_size * config.hidden_size * F32,
     };
     let rotary = config.max_position_embeddings * config.head_dim * F32;
     let backward = match trains {
-        true => projections(&backward, 1),
+        true => block(&backward),
         false => 0,
     };
-    projections(&forward, config.layers) + backward + embedding + rotary
+    config.layers * block(&forward) + head + backward + embedding + rotary
 }
 
 /// Bytes that a forward and backward pass over `rows` rows holds beside the decoder and the gradient, with so
@@ -62,13 +62,15 @@ pub fn pass_bytes(
         Compute::Bf16 => of_products(config) + (3 * inner + 2 * hidden) / 2,
     };
     let logits = {
-        let rows = rows.min(rows_at_a_time(config.vocab_size));
-        let words = rows * config.vocab_size;
-        let rounded = match compute {
-            Compute::F32 => 0,
-            Compute::Bf16 => words / 2,
+        let vocab = config.vocab_size;
+        let forward = rows.min(rows_at_a_time(vocab)) * (vocab + hidden);
+        let words = words_at_a_time(rows).min(vocab);
+        // Logits of some words; those words' weights, the rows and their gradient; rounded factors.
+        let backward = match compute {
+            Compute::F32 => rows * words + words * hidden,
+            Compute::Bf16 => rows * words * 3 / 2 + words * hidden / 2,
         };
-        words + rounded + 3 * rows * hidden
+        forward + backward + 3 * rows * hidden
     };
     tapes * tape + inputs + (rows * (beside + scratch) + logits) * F32
 }
@@ -170,8 +172,7 @@ mod tests {
         let block: usize = block
             .map(|[out, depth]| Packed::bytes_of(out, depth, Compute::F32))
             .sum();
-        assert_eq!(bytes(1, true), bytes(7, true));
-        assert!(bytes(7, true) > block);
+        assert_eq!([bytes(1, true), bytes(7, true)], [block; 2]);
     }
 
     #[test]

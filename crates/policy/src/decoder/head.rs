@@ -1,27 +1,64 @@
-//! Log-probs and entropies of given tokens from hidden states, and their gradient, in chunks of rows, so
-//! that a tokens x vocabulary matrix never exists.
+//! Log-probs and entropies of given tokens from hidden states, and their gradient, so that a tokens x vocabulary matrix
+//! never exists: forward some rows over the whole vocabulary, whose sum each row needs; backward all rows over some
+//! words, so that a micro-batch adds to the output projection's gradient once.
 
 use super::host::HostDecoder;
 use crate::kernels::buffers::Buffer;
 use crate::kernels::elementwise::add;
+use crate::kernels::matmul::Packed;
 use crate::kernels::softmax::{log_sum_exp_and_entropy, logits_gradient, scale_by_temperature};
 use crate::kernels::team;
 
-/// Logits that exist at one time (64 MiB); whole rows, at least [`LEAST_ROWS`].
-const LOGITS: usize = 1 << 24;
+/// Logits that exist at one time (16 MiB), unless the least rows or words are more.
+const LOGITS: usize = 1 << 22;
 /// Rows that make up for reading the output projection.
-const LEAST_ROWS: usize = 64;
+const LEAST_ROWS: usize = 128;
+/// Words that make up for reading the rows, whole panels.
+const LEAST_WORDS: usize = 1024;
 
-/// Rows whose logits exist at one time.
+/// Rows whose logits exist at one time in a forward pass.
 pub(super) fn rows_at_a_time(vocab_size: usize) -> usize {
     (LOGITS / vocab_size.max(1)).max(LEAST_ROWS)
 }
 
-/// What one predicting row knows.
+/// Words whose logits exist at one time in a backward pass over so many rows.
+pub(super) fn words_at_a_time(rows: usize) -> usize {
+    (LOGITS / rows.max(1) / LEAST_WORDS).max(1) * LEAST_WORDS
+}
+
+/// The rows that predict something, and what they found.
 #[derive(Default)]
-struct RowScore {
-    log_sum_exp: f32,
-    entropy: f32,
+pub(super) struct Predictions {
+    /// The rows, ascending.
+    rows: Vec<usize>,
+    /// First target of each.
+    starts: Vec<usize>,
+    log_sum_exps: Vec<f32>,
+    entropies: Vec<f32>,
+}
+
+impl Predictions {
+    /// The rows that `targets` (sorted by row) name.
+    fn of(targets: &[(usize, u32, usize)]) -> Self {
+        let starts: Vec<usize> = (0..targets.len())
+            .filter(|&i| i == 0 || targets[i].0 != targets[i - 1].0)
+            .collect();
+        Self {
+            rows: starts.iter().map(|&start| targets[start].0).collect(),
+            starts,
+            ..Self::default()
+        }
+    }
+
+    /// The targets of the row at this place.
+    fn targets<'a>(
+        &self,
+        at: usize,
+        targets: &'a [(usize, u32, usize)],
+    ) -> &'a [(usize, u32, usize)] {
+        let end = self.starts.get(at + 1).copied().unwrap_or(targets.len());
+        &targets[self.starts[at]..end]
+    }
 }
 
 impl HostDecoder {
@@ -34,114 +71,90 @@ impl HostDecoder {
         targets: &[(usize, u32, usize)],
         temperature: f32,
         mut visit: impl FnMut(usize, f32, f32),
-    ) {
-        self.chunks(
-            hidden,
-            targets,
-            temperature,
-            |_, targets, logits, scores| {
-                let mut at = 0;
-                for (i, &(row, token, slot)) in targets.iter().enumerate() {
-                    if i > 0 && row != targets[i - 1].0 {
-                        at += 1;
-                    }
-                    let logit = logits[at * self.config.vocab_size + token as usize];
-                    visit(slot, logit - scores[at].log_sum_exp, scores[at].entropy);
-                }
-            },
-        );
-    }
-
-    /// Gradient of the scores: adds to the gradient of `hidden` and of the output projection.
-    pub(super) fn score_backward(
-        &self,
-        hidden: &[f32],
-        targets: &[(usize, u32, usize)],
-        temperature: f32,
-        slot_gradients: (&[f32], &[f32]),
-        dhidden: &mut [f32],
-        gradient: &mut [f32],
-    ) {
+    ) -> Predictions {
         let (width, vocab) = (self.config.hidden_size, self.config.vocab_size);
-        let (dlogprobs, dentropies) = slot_gradients;
-        self.chunks(
-            hidden,
-            targets,
-            temperature,
-            |rows, targets, logits, scores| {
-                let starts: Vec<usize> = (0..targets.len())
-                    .filter(|&i| i == 0 || targets[i].0 != targets[i - 1].0)
-                    .collect();
-                team::each_chunk(logits, vocab, |at, logits| {
-                    let end = starts.get(at + 1).copied().unwrap_or(targets.len());
-                    let own = &targets[starts[at]..end];
-                    let total = own.iter().map(|&(_, _, slot)| dlogprobs[slot]).sum();
-                    let slope = own
-                        .iter()
-                        .map(|&(_, _, slot)| dentropies.get(slot).copied().unwrap_or(0.0))
-                        .sum();
-                    logits_gradient(
-                        logits,
-                        scores[at].log_sum_exp,
-                        total,
-                        scores[at].entropy,
-                        slope,
-                    );
-                    for &(_, token, slot) in own {
-                        logits[token as usize] += dlogprobs[slot];
-                    }
-                    scale_by_temperature(logits, temperature);
-                });
-                let inputs = gather(hidden, rows, width);
-                let mut dinputs = Buffer::take(inputs.len());
-                let head = &self.weights.head;
-                head.backward(logits, &inputs, gradient, &mut dinputs);
-                for (&row, d) in rows.iter().zip(dinputs.chunks_exact(width)) {
-                    add(&mut dhidden[row * width..(row + 1) * width], d);
-                }
-            },
-        );
-    }
-
-    /// Calls `work(rows, their targets, logits, scores)` for each chunk of predicting rows.
-    fn chunks(
-        &self,
-        hidden: &[f32],
-        targets: &[(usize, u32, usize)],
-        temperature: f32,
-        mut work: impl FnMut(&[usize], &[(usize, u32, usize)], &mut [f32], &[RowScore]),
-    ) {
-        let (width, vocab) = (self.config.hidden_size, self.config.vocab_size);
-        let mut first = 0;
+        let mut predictions = Predictions::of(targets);
         let most = rows_at_a_time(vocab);
-        while first < targets.len() {
-            let mut rows: Vec<usize> = Vec::new();
-            let mut end = first;
-            while end < targets.len() && (rows.len() < most || rows.last() == Some(&targets[end].0))
-            {
-                if rows.last() != Some(&targets[end].0) {
-                    rows.push(targets[end].0);
-                }
-                end += 1;
-            }
-            let inputs = gather(hidden, &rows, width);
-            let mut logits = Buffer::take(rows.len() * vocab);
+        for first in (0..predictions.rows.len()).step_by(most) {
+            let end = (first + most).min(predictions.rows.len());
+            let inputs = gather(hidden, &predictions.rows[first..end], width);
+            let mut logits = Buffer::take((end - first) * vocab);
             self.weights.head.apply(&inputs, &mut logits);
-            let scores: Vec<RowScore> = team::collect_chunks(
+            let found = team::collect_chunks(
                 &mut logits,
                 vocab,
                 || (),
                 |(), _, logits| {
                     scale_by_temperature(logits, temperature);
-                    let (log_sum_exp, entropy) = log_sum_exp_and_entropy(logits);
-                    RowScore {
-                        log_sum_exp,
-                        entropy,
-                    }
+                    log_sum_exp_and_entropy(logits)
                 },
             );
-            work(&rows, &targets[first..end], &mut logits, &scores);
-            first = end;
+            for (at, (logits, (log_sum_exp, entropy))) in
+                logits.chunks_exact(vocab).zip(found).enumerate()
+            {
+                predictions.log_sum_exps.push(log_sum_exp);
+                predictions.entropies.push(entropy);
+                for &(_, token, slot) in predictions.targets(first + at, targets) {
+                    visit(slot, logits[token as usize] - log_sum_exp, entropy);
+                }
+            }
+        }
+        predictions
+    }
+
+    /// Gradient of the scores that made these predictions: adds to the gradient of `hidden` and of the output
+    /// projection.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "what a pass knows of its scores, and two gradients"
+    )]
+    pub(super) fn score_backward(
+        &self,
+        hidden: &[f32],
+        targets: &[(usize, u32, usize)],
+        predictions: &Predictions,
+        temperature: f32,
+        (dlogprobs, dentropies): (&[f32], &[f32]),
+        dhidden: &mut [f32],
+        gradient: &mut [f32],
+    ) {
+        let (width, vocab) = (self.config.hidden_size, self.config.vocab_size);
+        let (head, rows) = (&self.weights.head, predictions.rows.len());
+        let inputs = gather(hidden, &predictions.rows, width);
+        let packed = Packed::plain(&inputs, rows, width, self.options.compute);
+        let mut dinputs = Buffer::zeros(inputs.len());
+        let most = words_at_a_time(rows).min(vocab);
+        for first in (0..vocab).step_by(most.max(1)) {
+            let words = first..(first + most).min(vocab);
+            let mut logits = Buffer::take(rows * words.len());
+            head.apply_some(&inputs, words.clone(), &mut logits);
+            team::each_chunk(&mut logits, words.len(), |at, logits| {
+                let own = predictions.targets(at, targets);
+                let slopes = |of: &[f32]| -> f32 {
+                    let own = own.iter().filter_map(|&(_, _, slot)| of.get(slot));
+                    own.sum()
+                };
+                scale_by_temperature(logits, temperature);
+                logits_gradient(
+                    logits,
+                    predictions.log_sum_exps[at],
+                    slopes(dlogprobs),
+                    predictions.entropies[at],
+                    slopes(dentropies),
+                );
+                for &(_, token, slot) in own {
+                    let place = (token as usize).checked_sub(words.start);
+                    if let Some(logit) = place.and_then(|place| logits.get_mut(place)) {
+                        *logit += dlogprobs[slot];
+                    }
+                }
+                scale_by_temperature(logits, temperature);
+            });
+            head.backward_some(&logits, words, &packed, gradient, &mut dinputs);
+        }
+        packed.give_back();
+        for (&row, d) in predictions.rows.iter().zip(dinputs.chunks_exact(width)) {
+            add(&mut dhidden[row * width..(row + 1) * width], d);
         }
     }
 }

@@ -63,7 +63,7 @@ impl Decoder {
 impl HostDecoder {
     fn projection_bytes(&self) -> usize {
         let linears = self.block_linears().chain([&self.weights.head]);
-        linears.map(|linear| linear.forward().bytes()).sum()
+        linears.map(|linear| linear.packed().bytes()).sum()
     }
 
     fn run_products(&self, rows: usize) {

@@ -2,11 +2,14 @@
 
 use super::block::RestingTape;
 use super::footprint::tape_bytes;
+use super::head::Predictions;
 use super::host::HostDecoder;
 use super::tree::{Rows, TreeGroup};
 use super::{Decoder, Place};
 use crate::kernels::buffers::{self, Buffer};
 use crate::kernels::elementwise::{add, rms_norm_backward};
+use crate::kernels::matmul::Compute;
+use crate::kernels::resting::Resting;
 use crate::kernels::team::together;
 
 /// Log-prob and entropy of every slot: group by group, the trunk's tokens beyond the prompt, then the
@@ -30,7 +33,7 @@ pub struct ScoreGradients {
 
 /// What a block leaves for its backward pass.
 enum Kept {
-    Input(Buffer),
+    Input(Resting),
     Tape(RestingTape),
 }
 
@@ -41,6 +44,7 @@ struct Forward {
     hidden: Buffer,
     normed: Buffer,
     scores: TokenScores,
+    predictions: Predictions,
 }
 
 impl Decoder {
@@ -89,7 +93,7 @@ impl HostDecoder {
                 hidden = self.block_output(block, &tape);
             }
             let normed = self.normalise(&hidden, &self.weights.final_norm);
-            self.scores(&rows, &normed, temperature)
+            self.scores(&rows, &normed, temperature).0
         });
         buffers::trim();
         scores
@@ -126,19 +130,20 @@ impl HostDecoder {
             let tape = self.block_tape(block, &rows, hidden);
             hidden = self.block_output(block, &tape);
             kept.push(if block < first_kept {
-                Kept::Input(tape.into_input())
+                Kept::Input(Resting::new(&tape.into_input(), Compute::F32))
             } else {
                 Kept::Tape(tape.rest(compute))
             });
         }
         let normed = self.normalise(&hidden, &self.weights.final_norm);
-        let scores = self.scores(&rows, &normed, temperature);
+        let (scores, predictions) = self.scores(&rows, &normed, temperature);
         Forward {
             rows,
             kept,
             hidden,
             normed,
             scores,
+            predictions,
         }
     }
 
@@ -154,6 +159,7 @@ impl HostDecoder {
             kept,
             hidden,
             normed,
+            predictions,
             ..
         } = forward;
         let mut dnormed = Buffer::zeros(hidden.len());
@@ -161,6 +167,7 @@ impl HostDecoder {
         self.score_backward(
             &normed,
             &rows.targets,
+            &predictions,
             temperature,
             slot_gradients,
             &mut dnormed,
@@ -181,7 +188,7 @@ impl HostDecoder {
         for (block, kept) in kept.into_iter().enumerate().rev() {
             let tape = match kept {
                 // Rounded as if it had been kept: results do not depend on it.
-                Kept::Input(input) => self.block_tape(block, &rows, input).rest(compute),
+                Kept::Input(input) => self.block_tape(block, &rows, input.wake()).rest(compute),
                 Kept::Tape(tape) => tape,
             };
             dhidden = self.block_backward(block, &rows, tape.wake(), dhidden, gradient);
@@ -196,12 +203,12 @@ impl HostDecoder {
         }
     }
 
-    fn scores(&self, rows: &Rows, normed: &[f32], temperature: f32) -> TokenScores {
+    fn scores(&self, rows: &Rows, normed: &[f32], temperature: f32) -> (TokenScores, Predictions) {
         let mut scores = TokenScores {
             logprobs: vec![0.0; rows.slots],
             entropies: vec![0.0; rows.slots],
         };
-        self.score(
+        let predictions = self.score(
             normed,
             &rows.targets,
             temperature,
@@ -210,6 +217,6 @@ impl HostDecoder {
                 scores.entropies[slot] = entropy;
             },
         );
-        scores
+        (scores, predictions)
     }
 }

@@ -2,11 +2,12 @@
 
 use super::options::Compute;
 use crate::config::ModelConfig;
-use crate::kernels::matmul::{Packed, add_outer, matmul};
+use crate::kernels::matmul::{
+    Packed, add_outer, add_outer_packed, matmul, matmul_add, matmul_columns,
+};
 use crate::kernels::team::together;
 use crate::parameters::Layout;
 use std::ops::Range;
-use std::sync::OnceLock;
 
 /// A vector of the model: where it lies in the flat buffer, and its values.
 pub(crate) struct Vector {
@@ -27,33 +28,22 @@ impl Vector {
     }
 }
 
-/// How a projection is packed for the gradient of its input.
-enum Backward {
-    /// Anew in each pass, into memory that the next projection uses again: the rows of a pass pay for
-    /// it many times over, and the blocks' weights are not held twice.
-    Passing,
-    /// When first asked for, and kept.
-    Kept(OnceLock<Packed>),
-}
-
 /// Projections `[out_i, depth]` of one input, as one product: where they lie in the flat buffer, and packed.
 pub(crate) struct Linear {
     parts: Vec<Range<usize>>,
     pub(crate) out: usize,
     pub(crate) depth: usize,
-    forward: Packed,
-    backward: Backward,
+    packed: Packed,
 }
 
 impl Linear {
-    fn new(parts: Vec<Range<usize>>, depth: usize, compute: Compute, backward: Backward) -> Self {
+    fn new(parts: Vec<Range<usize>>, depth: usize, compute: Compute) -> Self {
         let out = parts.iter().map(|part| part.len()).sum::<usize>() / depth;
         Self {
             parts,
             out,
             depth,
-            forward: Packed::sized(depth, out, compute),
-            backward,
+            packed: Packed::sized(depth, out, compute),
         }
     }
 
@@ -63,41 +53,25 @@ impl Linear {
             .iter()
             .map(|part| &values[part.clone()])
             .collect();
-        self.forward.fill_transposed(&parts);
-        if let Backward::Kept(packed) = &mut self.backward
-            && let Some(packed) = packed.get_mut()
-        {
-            packed.fill_plain(&parts);
-        }
+        self.packed.fill_transposed(&parts);
     }
 
-    pub(crate) fn forward(&self) -> &Packed {
-        &self.forward
+    pub(crate) fn packed(&self) -> &Packed {
+        &self.packed
     }
 
     /// `y = x * weight^T`.
     pub(crate) fn apply(&self, x: &[f32], y: &mut [f32]) {
-        matmul(x, &self.forward, y);
+        matmul(x, &self.packed, y);
     }
 
     /// `dx = dy * weight`, and adds `dy^T * x` to the projections' ranges of `gradient`.
     pub(crate) fn backward(&self, dy: &[f32], x: &[f32], gradient: &mut [f32], dx: &mut [f32]) {
-        let transposed = |mut packed: Packed| {
-            packed.fill_transpose_of(&self.forward);
-            packed
-        };
-        let (out, depth, compute) = (self.out, self.depth, self.forward.compute());
-        match &self.backward {
-            Backward::Passing => {
-                let packed = transposed(Packed::pooled(out, depth, compute));
-                matmul(dy, &packed, dx);
-                packed.give_back();
-            }
-            Backward::Kept(packed) => {
-                let packed = packed.get_or_init(|| transposed(Packed::sized(out, depth, compute)));
-                matmul(dy, packed, dx);
-            }
-        }
+        // Anew in each pass, into memory that the next projection uses again: the rows of a pass pay for it many times
+        // over, and the weights are not held twice.
+        let transpose = self.packed.transpose(0..self.out);
+        matmul(dy, &transpose, dx);
+        transpose.give_back();
         let mut rest = gradient;
         let (mut passed, mut column) = (0, 0);
         let mut parts: Vec<(usize, &mut [f32])> = Vec::with_capacity(self.parts.len());
@@ -112,9 +86,32 @@ impl Linear {
             self.out,
             x,
             self.depth,
-            self.forward.compute(),
+            self.packed.compute(),
             &mut parts,
         );
+    }
+
+    /// As [`Linear::apply`], for some outputs, from a whole panel on: `y` is `[rows, outputs.len()]`.
+    pub(crate) fn apply_some(&self, x: &[f32], outputs: Range<usize>, y: &mut [f32]) {
+        matmul_columns(x, &self.packed, outputs, y);
+    }
+
+    /// As [`Linear::backward`] of a projection of one part, for some outputs, from a whole panel on: `dy` is `[rows,
+    /// outputs.len()]`, `x` packed as it stands, and `dx` is added to.
+    pub(crate) fn backward_some(
+        &self,
+        dy: &[f32],
+        outputs: Range<usize>,
+        x: &Packed,
+        gradient: &mut [f32],
+        dx: &mut [f32],
+    ) {
+        let transpose = self.packed.transpose(outputs.clone());
+        matmul_add(dy, &transpose, dx);
+        transpose.give_back();
+        let first = self.parts[0].start;
+        let [start, end] = [outputs.start, outputs.end].map(|output| first + output * self.depth);
+        add_outer_packed(dy, outputs.len(), x, &mut gradient[start..end]);
     }
 }
 
@@ -184,7 +181,7 @@ impl Weights {
                 let parts = names
                     .iter()
                     .map(|name| range(&format!("{name}_proj.weight")));
-                Linear::new(parts.collect(), depth, compute, Backward::Passing)
+                Linear::new(parts.collect(), depth, compute)
             };
             BlockWeights {
                 input_norm: vector("input_layernorm.weight"),
@@ -210,8 +207,7 @@ impl Weights {
         let mut weights = Self {
             blocks: blocks.collect(),
             final_norm: Vector::new(range("model.norm.weight")),
-            // Asked for once for every chunk of logits.
-            head: Linear::new(vec![head], hidden, compute, Backward::Kept(OnceLock::new())),
+            head: Linear::new(vec![head], hidden, compute),
             embedding: (!config.tied).then(|| Vector::new(embedding_range.clone())),
             embedding_range,
         };
@@ -247,7 +243,7 @@ impl Weights {
     pub(crate) fn embed(&self, token: usize, row: &mut [f32]) {
         match &self.embedding {
             Some(table) => row.copy_from_slice(&table.values[token * row.len()..][..row.len()]),
-            None => self.head.forward().column(token, row),
+            None => self.head.packed().column(token, row),
         }
     }
 }

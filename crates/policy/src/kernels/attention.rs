@@ -110,8 +110,8 @@ impl Heads {
 pub(crate) enum Blocks<'a> {
     /// Block after block, so many words apart.
     Run(&'a [f32], usize),
-    /// Block i in page i, from the given word on.
-    Pages(&'a [Aligned], usize),
+    /// Block i in the first of so many pieces of page i, from the given word on.
+    Pages(&'a [Aligned], usize, usize),
 }
 
 impl<'a> Blocks<'a> {
@@ -119,7 +119,7 @@ impl<'a> Blocks<'a> {
     fn block(&self, index: usize) -> &'a [f32] {
         match self {
             Blocks::Run(words, stride) => &words[index * stride..],
-            Blocks::Pages(pages, offset) => &pages[index].floats()[*offset..],
+            Blocks::Pages(pieces, stride, offset) => &pieces[index * stride].floats()[*offset..],
         }
     }
 }

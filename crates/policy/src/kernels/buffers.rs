@@ -92,6 +92,10 @@ pub(crate) fn prefer_huge_pages<T>(memory: &mut [T]) {
     let _ = memory;
 }
 
+/// Words of the blocks (64 KiB) that hold what is kept for long: they pass from one use to the other whatever the sizes
+/// of what is kept.
+pub(crate) const BLOCK: usize = 1 << 14;
+
 /// Buffers at rest by their words, with the number of [`trim`]s they have rested for.
 static POOL: Mutex<Pool> = Mutex::new(BTreeMap::new());
 

@@ -20,6 +20,7 @@ use super::{Shared, team};
 use bfloat16::{Strip, TILE_DEPTH, TILE_ROWS, TILE_WORDS, unit};
 use extremes::{Extremes, RowExtremes};
 use float32::Tile;
+use std::ops::Range;
 
 /// Columns of a packed panel.
 const PANEL: usize = 32;
@@ -52,7 +53,15 @@ pub fn matmul(a: &[f32], b: &Packed, c: &mut [f32]) {
     if b.depth == 0 {
         c.fill(0.0);
     }
-    product(Left::Rows(a), b, c, false, None);
+    product(Left::Rows(a), b.all(), c, false, None);
+}
+
+/// As [`matmul`], for some columns of `b`, from a whole panel on: `c` is `[rows, columns.len()]`.
+pub(crate) fn matmul_columns(a: &[f32], b: &Packed, columns: Range<usize>, c: &mut [f32]) {
+    if b.depth == 0 {
+        c.fill(0.0);
+    }
+    product(Left::Rows(a), b.some(columns), c, false, None);
 }
 
 /// As [`matmul`]; `extremes` becomes the smallest and the largest element of each row of `c`, noted while
@@ -62,13 +71,13 @@ pub fn matmul_with_extremes(a: &[f32], b: &Packed, c: &mut [f32], extremes: &mut
     if b.depth == 0 {
         c.fill(0.0);
     }
-    product(Left::Rows(a), b, c, false, Some(&noted));
+    product(Left::Rows(a), b.all(), c, false, Some(&noted));
     *extremes = noted.into_rows();
 }
 
 /// `c += a * b`, shapes as in [`matmul`].
 pub fn matmul_add(a: &[f32], b: &Packed, c: &mut [f32]) {
-    product(Left::Rows(a), b, c, true, None);
+    product(Left::Rows(a), b.all(), c, true, None);
 }
 
 /// Gradient of a weight: `gradient[out, depth] += dy^T * x`, summed over rows in their order.
@@ -87,22 +96,21 @@ pub fn add_outer(
     if rows == 0 || depth == 0 {
         return;
     }
-    let b = Packed::plain(x, rows, depth, compute);
+    let x = Packed::plain(x, rows, depth, compute);
     for (first, gradient) in parts {
-        let columns = gradient.len() / depth;
-        product(
-            Left::Columns {
-                values: &dy[*first..],
-                stride,
-                columns,
-            },
-            &b,
-            gradient,
-            true,
-            None,
-        );
+        add_outer_packed(&dy[*first..], stride, &x, gradient);
     }
-    b.give_back();
+    x.give_back();
+}
+
+/// As [`add_outer`] with `x` packed as it stands, for one part whose first column is that of `dy`.
+pub(crate) fn add_outer_packed(dy: &[f32], stride: usize, x: &Packed, gradient: &mut [f32]) {
+    let left = Left::Columns {
+        values: dy,
+        stride,
+        columns: gradient.len().checked_div(x.columns).unwrap_or(0),
+    };
+    product(left, x.all(), gradient, true, None);
 }
 
 /// The left factor of a product.
@@ -116,6 +124,17 @@ enum Left<'a> {
         stride: usize,
         columns: usize,
     },
+}
+
+/// The right factor of a product: a packed matrix, or some columns of one.
+#[derive(Clone, Copy)]
+struct Right<'a> {
+    compute: Compute,
+    panels: &'a [f32],
+    /// Words of one panel.
+    words: usize,
+    depth: usize,
+    columns: usize,
 }
 
 /// Runs `work` for each index, side by side if `elements` are many.
@@ -135,7 +154,7 @@ fn each<S>(
 
 fn product(
     left: Left<'_>,
-    b: &Packed,
+    b: Right<'_>,
     c: &mut [f32],
     accumulate: bool,
     extremes: Option<&Extremes>,
@@ -203,7 +222,7 @@ fn tasks(
 
 /// A task's way through the blocks of its panels: all panels at one depth, then all at the next.
 struct Blocks {
-    panels: std::ops::Range<usize>,
+    panels: Range<usize>,
     depth: usize,
     /// Depth of a block.
     step: usize,
@@ -225,13 +244,13 @@ impl Blocks {
 fn product_floats(
     left: Left<'_>,
     rows: usize,
-    b: &Packed,
+    b: Right<'_>,
     c: &mut [f32],
     accumulate: bool,
     extremes: Option<&Extremes>,
 ) {
-    let (depth, columns, words) = (b.depth, b.columns, b.panel_words());
-    let (shared, panels) = (Shared(c.as_mut_ptr()), b.panels.floats());
+    let (depth, columns, words) = (b.depth, b.columns, b.words);
+    let (shared, panels) = (Shared(c.as_mut_ptr()), b.panels);
     let serial = 2 * rows * depth * columns < SERIAL_FLOAT;
     // Even depths, so that no block is a remnant.
     let block_depth = depth.div_ceil(depth.div_ceil(FLOAT_DEPTH));
@@ -326,17 +345,17 @@ fn left_block<'a>(
 fn product_pairs(
     left: Left<'_>,
     rows: usize,
-    b: &Packed,
+    b: Right<'_>,
     c: &mut [f32],
     accumulate: bool,
     extremes: Option<&Extremes>,
 ) {
-    let (depth, columns, words) = (b.depth, b.columns, b.panel_words());
+    let (depth, columns, words) = (b.depth, b.columns, b.words);
     let deep = bfloat16::tiles(depth);
     let tile_stride = deep * TILE_WORDS;
     let mut tiles = buffers::take(rows.div_ceil(TILE_ROWS) * tile_stride);
     pack_left(left, rows, depth, tiles.pairs_mut());
-    let (shared, panels) = (Shared(c.as_mut_ptr()), b.panels.pairs());
+    let (shared, panels) = (Shared(c.as_mut_ptr()), buffers::words(b.panels));
     let (unit, left) = (unit(), tiles.pairs());
     let serial = 2 * rows * depth * columns < SERIAL_PAIR;
     tasks(

@@ -1,62 +1,77 @@
 //! Matrices at rest between a forward and a backward pass.
+//!
+//! They lie in blocks of one size, so that micro-batches of whatever length share one set of blocks: kept as whole
+//! matrices, each length would leave a set of its own behind.
 
-use super::buffers::Buffer;
+use super::buffers::{BLOCK, Buffer};
 use super::matmul::{Compute, bfloat16::pair};
 use super::{multiversion, team};
 
-/// Words that one task rounds. A word holds element i of a chunk of twice as many below element i + WORDS, so that
-/// neither direction shuffles.
-const WORDS: usize = 1 << 12;
-
-/// A matrix that waits to be read again: as it is, or rounded to bfloat16 in half the memory.
+/// A matrix that waits to be read again, as it is or rounded to bfloat16 in half the memory.
 #[derive(Debug)]
-pub(crate) enum Resting {
-    Whole(Buffer),
-    Rounded {
-        pairs: Buffer,
-        /// Elements of the matrix.
-        len: usize,
-    },
+pub(crate) struct Resting {
+    blocks: Vec<Buffer>,
+    /// Elements of the matrix.
+    len: usize,
+    number: Compute,
 }
 
 impl Resting {
-    /// Rounded if products round their factors: it was made by one, or will be a factor of one.
-    pub(crate) fn new(matrix: Buffer, compute: Compute) -> Self {
-        match compute {
-            Compute::F32 => Self::Whole(matrix),
-            Compute::Bf16 => {
-                let len = matrix.len();
-                let mut pairs = Buffer::take(len.div_ceil(2 * WORDS) * WORDS);
-                team::each_chunk(pairs.pairs_mut(), WORDS, |chunk, words| {
-                    let own = &matrix[2 * chunk * WORDS..];
-                    let own = &own[..own.len().min(2 * WORDS)];
-                    let (low, high) = own.split_at(own.len().min(WORDS));
-                    round_halves(low, high, words);
-                });
-                Self::Rounded { pairs, len }
-            }
+    /// Copies a matrix, rounding to `number`.
+    pub(crate) fn new(matrix: &[f32], number: Compute) -> Self {
+        let own = elements(number);
+        let blocks = team::collect(
+            matrix.len().div_ceil(own),
+            || (),
+            |(), index| {
+                let matrix = &matrix[index * own..];
+                let matrix = &matrix[..matrix.len().min(own)];
+                let mut block = Buffer::take(BLOCK);
+                match number {
+                    Compute::F32 => block[..matrix.len()].copy_from_slice(matrix),
+                    Compute::Bf16 => {
+                        let (low, high) = matrix.split_at(matrix.len().min(BLOCK));
+                        round_halves(low, high, block.pairs_mut());
+                    }
+                }
+                block
+            },
+        );
+        Self {
+            blocks,
+            len: matrix.len(),
+            number,
         }
     }
 
     /// The matrix in float32.
     pub(crate) fn wake(self) -> Buffer {
-        match self {
-            Self::Whole(matrix) => matrix,
-            Self::Rounded { pairs, len } => {
-                let mut matrix = Buffer::take(len);
-                let words = pairs.pairs();
-                team::each_chunk(&mut matrix, 2 * WORDS, |chunk, own| {
-                    let (low, high) = own.split_at_mut(own.len().min(WORDS));
-                    widen_halves(&words[chunk * WORDS..], low, high);
-                });
-                matrix
+        let mut matrix = Buffer::take(self.len);
+        team::each_chunk(&mut matrix, elements(self.number), |index, matrix| {
+            let block = &self.blocks[index];
+            match self.number {
+                Compute::F32 => matrix.copy_from_slice(&block[..matrix.len()]),
+                Compute::Bf16 => {
+                    let (low, high) = matrix.split_at_mut(matrix.len().min(BLOCK));
+                    widen_halves(block.pairs(), low, high);
+                }
             }
-        }
+        });
+        matrix
+    }
+}
+
+/// Elements of a block.
+fn elements(number: Compute) -> usize {
+    match number {
+        Compute::F32 => BLOCK,
+        Compute::Bf16 => 2 * BLOCK,
     }
 }
 
 multiversion! {
-    /// Pairs `low` with `high`, which may be shorter.
+    /// Pairs element i of `low` with element i of `high`, which may be shorter: a block's first half with its
+    /// second, so that neither direction shuffles.
     fn round_halves(low: &[f32], high: &[f32], words: &mut [u32]) {
         let (both, alone) = low.split_at(high.len());
         for ((word, low), high) in words.iter_mut().zip(both).zip(high) {
@@ -85,29 +100,15 @@ mod tests {
     use super::*;
     use crate::kernels::matmul::bfloat16::round;
 
-    fn values(len: usize) -> Buffer {
-        let mut matrix = Buffer::take(len);
-        for (i, x) in matrix.iter_mut().enumerate() {
-            *x = (i as f32 * 0.37).sin() * 1e3;
-        }
-        matrix
-    }
-
     #[test]
-    fn a_rounded_matrix_comes_back_rounded_whatever_its_length() {
-        for len in [0, 1, 7, WORDS, WORDS + 3, 2 * WORDS, 5 * WORDS + 1] {
-            let rounded: Vec<f32> = values(len)
-                .iter()
-                .map(|&x| f32::from_bits(round(x)))
-                .collect();
-            let resting = Resting::new(values(len), Compute::Bf16);
-            assert_eq!(*resting.wake(), *rounded, "{len}");
+    fn a_matrix_comes_back_rounded_to_its_number_whatever_its_length() {
+        for len in [0, 1, 7, BLOCK, BLOCK + 3, 2 * BLOCK, 5 * BLOCK + 1] {
+            let matrix: Vec<f32> = (0..len).map(|i| (i as f32 * 0.37).sin() * 1e3).collect();
+            let rounded: Vec<f32> = matrix.iter().map(|&x| f32::from_bits(round(x))).collect();
+            for (number, expected) in [(Compute::F32, &matrix), (Compute::Bf16, &rounded)] {
+                let woken = Resting::new(&matrix, number).wake();
+                assert_eq!(*woken, **expected, "{len} {number:?}");
+            }
         }
-    }
-
-    #[test]
-    fn a_matrix_of_float32_products_stays_as_it_is() {
-        let resting = Resting::new(values(100), Compute::F32);
-        assert_eq!(*resting.wake(), *values(100));
     }
 }

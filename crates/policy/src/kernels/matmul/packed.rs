@@ -1,10 +1,11 @@
 //! Right factors packed in panels.
 
 use super::bfloat16::{self, TILE_DEPTH};
-use super::{Compute, PANEL, each};
+use super::{Compute, PANEL, Right, each};
 use crate::kernels::buffers::{self, Aligned, Buffer};
 use crate::kernels::transpose::transpose_floats;
 use crate::kernels::{Shared, team};
+use std::ops::Range;
 
 /// A matrix `[depth, columns]` in panels of 32 columns, padded with zeros.
 ///
@@ -13,7 +14,7 @@ use crate::kernels::{Shared, team};
 #[derive(Clone, Debug, Default)]
 pub struct Packed {
     pub(super) compute: Compute,
-    pub(super) panels: Aligned,
+    panels: Aligned,
     pub(super) depth: usize,
     pub(super) columns: usize,
 }
@@ -37,8 +38,26 @@ impl Packed {
     }
 
     /// Words of one panel.
-    pub(super) fn panel_words(&self) -> usize {
+    fn panel_words(&self) -> usize {
         panel_words(self.depth, self.compute)
+    }
+
+    /// The matrix as a product's right factor.
+    pub(super) fn all(&self) -> Right<'_> {
+        self.some(0..self.columns)
+    }
+
+    /// Some of its columns, from a whole panel on, as a product's right factor.
+    pub(super) fn some(&self, columns: Range<usize>) -> Right<'_> {
+        debug_assert!(columns.start.is_multiple_of(PANEL) && columns.end <= self.columns);
+        let words = self.panel_words();
+        Right {
+            compute: self.compute,
+            panels: &self.panels.floats()[columns.start / PANEL * words..],
+            words,
+            depth: self.depth,
+            columns: columns.len(),
+        }
     }
 
     /// Packs weights `[out_i, depth]` below each other, as in [`Packed::transposed`].
@@ -82,14 +101,14 @@ impl Packed {
     }
 
     /// Packs `matrix`, row-major `[depth, columns]`, as it stands, into memory from the pool.
-    pub(super) fn plain(matrix: &[f32], depth: usize, columns: usize, compute: Compute) -> Self {
+    pub(crate) fn plain(matrix: &[f32], depth: usize, columns: usize, compute: Compute) -> Self {
         let mut packed = Self::pooled(depth, columns, compute);
         packed.fill_plain(&[matrix]);
         packed
     }
 
     /// As [`Packed::sized`], in memory from the pool.
-    pub(crate) fn pooled(depth: usize, columns: usize, compute: Compute) -> Self {
+    fn pooled(depth: usize, columns: usize, compute: Compute) -> Self {
         Self {
             compute,
             panels: buffers::take(columns.div_ceil(PANEL) * panel_words(depth, compute)),
@@ -110,15 +129,17 @@ impl Packed {
         });
     }
 
-    /// Packs the transpose of `packed`, in the same number type: turns the weights of a forward product
-    /// into those of its gradient.
-    pub(crate) fn fill_transpose_of(&mut self, packed: &Packed) {
-        debug_assert!(self.depth == packed.columns && self.columns == packed.depth);
-        self.fill_lines(|first, _, lines| {
-            lines.reset(PANEL * packed.depth);
-            packed.panel_rows(first / PANEL, lines);
+    /// The transpose of some columns of this matrix, from a whole panel on, in the same number type and in memory from
+    /// the pool: turns the weights of a forward product into those of its gradient.
+    pub(crate) fn transpose(&self, columns: Range<usize>) -> Self {
+        debug_assert!(columns.start.is_multiple_of(PANEL) && columns.end <= self.columns);
+        let mut transpose = Self::pooled(columns.len(), self.depth, self.compute);
+        transpose.fill_lines(|first, _, lines| {
+            lines.reset(PANEL * self.depth);
+            self.panel_rows((columns.start + first) / PANEL, lines);
             None
         });
+        transpose
     }
 
     /// Returns the memory to the pool.
@@ -295,9 +316,7 @@ mod tests {
             }
             let dy = random(3 * n, 8);
             let mut dx = vec![0.0; 3 * k];
-            let mut back = Packed::sized(n, k, compute);
-            back.fill_transpose_of(&b);
-            matmul(&dy, &back, &mut dx);
+            matmul(&dy, &b.transpose(0..n), &mut dx);
             let dy = factors(&dy, compute);
             for r in 0..3 {
                 for i in 0..k {
