@@ -252,7 +252,7 @@ def seele_side(args, task):
         command += ["--new", str(size["new"]), "--data", task["prompts"]]
         if task["part"] == "step" and compute == "bf16":
             # A group in parts: half of TRL's memory for a little time. Float32 has that anyway.
-            command += ["--microbatch", "384"]
+            command += ["--microbatch", "700"]
     result = json.loads(run(command, {}))
     phases = {phase["name"]: phase["seconds"] for phase in result["phases"]}
     result["decode_seconds"] = phases.get("decode", 0) + phases.get("draw", 0)

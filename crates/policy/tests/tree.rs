@@ -45,8 +45,12 @@ fn parameters(config: &ModelConfig) -> Parameters {
 }
 
 fn tokens(len: usize, key: u64) -> Vec<u32> {
+    tokens_below(40, len, key)
+}
+
+fn tokens_below(vocab_size: u64, len: usize, key: u64) -> Vec<u32> {
     (0..len)
-        .map(|i| Key::new(key).with(i as u64).below(40) as u32)
+        .map(|i| Key::new(key).with(i as u64).below(vocab_size) as u32)
         .collect()
 }
 
@@ -127,8 +131,28 @@ fn a_tree_equals_its_sequences_alone() {
             .collect(),
     };
     for (compute, tolerance) in TOLERANCES {
-        check_trees(std::slice::from_ref(&shape), compute, tolerance);
-        check_trees(&[shape.clone(), large.clone()], compute, tolerance);
+        check_trees(&config(), std::slice::from_ref(&shape), compute, tolerance);
+        let both = [shape.clone(), large.clone()];
+        check_trees(&config(), &both, compute, tolerance);
+    }
+}
+
+#[test]
+fn a_vocabulary_that_goes_backward_in_parts_equals_one_that_goes_at_once() {
+    let config = ModelConfig {
+        vocab_size: 2100,
+        ..config()
+    };
+    // Together so many rows that their logits do not exist at one time.
+    let shapes: Vec<Shape> = (0..30)
+        .map(|i| Shape {
+            trunk: tokens_below(2100, 70, 200 + i),
+            prompt: 1,
+            branches: vec![(40, tokens_below(2100, 9, 300 + i))],
+        })
+        .collect();
+    for (compute, tolerance) in TOLERANCES {
+        check_trees(&config, &shapes, compute, tolerance);
     }
 }
 
@@ -140,7 +164,7 @@ proptest! {
     #[test]
     fn random_groups_equal_their_sequences_alone(shapes in prop::collection::vec(any_shape(), 1..4)) {
         for (compute, tolerance) in TOLERANCES {
-            check_trees(&shapes, compute, tolerance);
+            check_trees(&config(), &shapes, compute, tolerance);
         }
     }
 }
@@ -165,10 +189,9 @@ fn any_shape() -> impl Strategy<Value = Shape> {
 }
 
 /// Scores of the groups together have the bits of each sequence alone, and gradients are their sum.
-fn check_trees(shapes: &[Shape], compute: Compute, tolerance: f32) {
-    let config = config();
-    let parameters = parameters(&config);
-    let decoder = decoder(&config, &parameters, compute);
+fn check_trees(config: &ModelConfig, shapes: &[Shape], compute: Compute, tolerance: f32) {
+    let parameters = parameters(config);
+    let decoder = decoder(config, &parameters, compute);
     let trees: Vec<TreeGroup<'_>> = shapes.iter().map(Shape::group).collect();
     let slopes = weights(trees.iter().map(TreeGroup::slots).sum());
     let mut gradient = vec![0.0; parameters.values.len()];
@@ -303,9 +326,9 @@ fn gradients_do_not_depend_on_what_is_recomputed_or_on_earlier_passes() {
             .collect(),
     }];
     let slopes = weights(tree[0].slots());
-    for compute in [Compute::F32, Compute::Bf16] {
+    for (compute, bytes) in [(Compute::F32, 40_000), (Compute::Bf16, 25_000)] {
         // Enough for one of two blocks.
-        let one = Recompute::Auto { bytes: 40_000 };
+        let one = Recompute::Auto { bytes };
         let gradients = [Recompute::None, one, Recompute::Block].map(|recompute| {
             let options = DecoderOptions { compute, recompute };
             let mut decoder = Decoder::with_options(&config, &parameters, options);
@@ -373,20 +396,24 @@ fn a_branch_decodes_to_the_same_bits_alone_and_among_others() {
 #[test]
 fn decoding_one_token_at_a_time_gives_the_trainers_bits() {
     for compute in [Compute::F32, Compute::Bf16] {
-        check_decoding(compute);
+        check_decoding(&config(), compute);
+        // Keys and values of many blocks lie in several pieces of memory.
+        let layers = 100;
+        check_decoding(&ModelConfig { layers, ..config() }, compute);
     }
 }
 
-fn check_decoding(compute: Compute) {
-    let (config, trunk) = (config(), tokens(14, 10));
-    let decoder = decoder(&config, &parameters(&config), compute);
-    let mut cache = TrunkCache::new(&config);
+fn check_decoding(config: &ModelConfig, compute: Compute) {
+    let trunk = tokens(40, 10);
+    let decoder = decoder(config, &parameters(config), compute);
+    let mut cache = TrunkCache::new(config);
     decoder.extend_trunk(&mut cache, &trunk[..9]);
     decoder.extend_trunk(&mut cache, &trunk[9..]);
-    for (fork, tokens) in branches() {
+    // The last one sees two pages of the trunk.
+    for (fork, tokens) in branches().into_iter().chain([(36, tokens(3, 16))]) {
         let tree = TreeGroup {
             trunk: &trunk,
-            prompt_tokens: 14,
+            prompt_tokens: trunk.len(),
             branches: vec![],
         };
         assert_eq!(tree.slots(), 0);

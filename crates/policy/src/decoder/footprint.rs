@@ -1,6 +1,6 @@
 //! Memory that a decoder and its passes hold, told from the shape of a model before anything is read.
 
-use super::head::{rows_at_a_time, words_at_a_time};
+use super::head::{entries_at_a_time, rows_at_a_time};
 use super::options::{Compute, Recompute};
 use crate::config::ModelConfig;
 use crate::kernels::matmul::Packed;
@@ -64,11 +64,11 @@ pub fn pass_bytes(
     let logits = {
         let vocab = config.vocab_size;
         let forward = rows.min(rows_at_a_time(vocab)) * (vocab + hidden);
-        let words = words_at_a_time(rows).min(vocab);
-        // Logits of some words; those words' weights, the rows and their gradient; rounded factors.
+        let entries = entries_at_a_time(rows).min(vocab);
+        // Logits of some entries of the vocabulary, their weights, rounded factors.
         let backward = match compute {
-            Compute::F32 => rows * words + words * hidden,
-            Compute::Bf16 => rows * words * 3 / 2 + words * hidden / 2,
+            Compute::F32 => rows * entries + entries * hidden,
+            Compute::Bf16 => rows * entries * 3 / 2 + entries * hidden / 2,
         };
         forward + backward + 3 * rows * hidden
     };

@@ -1,6 +1,6 @@
 //! Log-probs and entropies of given tokens from hidden states, and their gradient, so that a tokens x vocabulary matrix
 //! never exists: forward some rows over the whole vocabulary, whose sum each row needs; backward all rows over some
-//! words, so that a micro-batch adds to the output projection's gradient once.
+//! entries of it, so that a micro-batch adds to the output projection's gradient once.
 
 use super::host::HostDecoder;
 use crate::kernels::buffers::Buffer;
@@ -9,21 +9,21 @@ use crate::kernels::matmul::Packed;
 use crate::kernels::softmax::{log_sum_exp_and_entropy, logits_gradient, scale_by_temperature};
 use crate::kernels::team;
 
-/// Logits that exist at one time (16 MiB), unless the least rows or words are more.
+/// Logits that exist at one time (16 MiB), unless the least rows or entries are more.
 const LOGITS: usize = 1 << 22;
 /// Rows that make up for reading the output projection.
 const LEAST_ROWS: usize = 128;
-/// Words that make up for reading the rows, whole panels.
-const LEAST_WORDS: usize = 1024;
+/// Entries of the vocabulary that make up for reading the rows; whole panels.
+const LEAST_ENTRIES: usize = 1024;
 
 /// Rows whose logits exist at one time in a forward pass.
 pub(super) fn rows_at_a_time(vocab_size: usize) -> usize {
     (LOGITS / vocab_size.max(1)).max(LEAST_ROWS)
 }
 
-/// Words whose logits exist at one time in a backward pass over so many rows.
-pub(super) fn words_at_a_time(rows: usize) -> usize {
-    (LOGITS / rows.max(1) / LEAST_WORDS).max(1) * LEAST_WORDS
+/// Entries of the vocabulary whose logits exist at one time in a backward pass over so many rows.
+pub(super) fn entries_at_a_time(rows: usize) -> usize {
+    (LOGITS / rows.max(1) / LEAST_ENTRIES).max(1) * LEAST_ENTRIES
 }
 
 /// The rows that predict something, and what they found.
@@ -120,15 +120,18 @@ impl HostDecoder {
     ) {
         let (width, vocab) = (self.config.hidden_size, self.config.vocab_size);
         let (head, rows) = (&self.weights.head, predictions.rows.len());
+        if rows == 0 {
+            return;
+        }
         let inputs = gather(hidden, &predictions.rows, width);
         let packed = Packed::plain(&inputs, rows, width, self.options.compute);
         let mut dinputs = Buffer::zeros(inputs.len());
-        let most = words_at_a_time(rows).min(vocab);
+        let most = entries_at_a_time(rows).min(vocab);
         for first in (0..vocab).step_by(most.max(1)) {
-            let words = first..(first + most).min(vocab);
-            let mut logits = Buffer::take(rows * words.len());
-            head.apply_some(&inputs, words.clone(), &mut logits);
-            team::each_chunk(&mut logits, words.len(), |at, logits| {
+            let entries = first..(first + most).min(vocab);
+            let mut logits = Buffer::take(rows * entries.len());
+            head.apply_some(&inputs, entries.clone(), &mut logits);
+            team::each_chunk(&mut logits, entries.len(), |at, logits| {
                 let own = predictions.targets(at, targets);
                 let slopes = |of: &[f32]| -> f32 {
                     let own = own.iter().filter_map(|&(_, _, slot)| of.get(slot));
@@ -143,14 +146,14 @@ impl HostDecoder {
                     slopes(dentropies),
                 );
                 for &(_, token, slot) in own {
-                    let place = (token as usize).checked_sub(words.start);
+                    let place = (token as usize).checked_sub(entries.start);
                     if let Some(logit) = place.and_then(|place| logits.get_mut(place)) {
                         *logit += dlogprobs[slot];
                     }
                 }
                 scale_by_temperature(logits, temperature);
             });
-            head.backward_some(&logits, words, &packed, gradient, &mut dinputs);
+            head.backward_some(&logits, entries, &packed, gradient, &mut dinputs);
         }
         packed.give_back();
         for (&row, d) in predictions.rows.iter().zip(dinputs.chunks_exact(width)) {

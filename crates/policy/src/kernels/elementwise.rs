@@ -326,3 +326,135 @@ pub fn add_bias_backward(dy: &[f32], dbias: &mut [f32]) {
         add(dbias, row);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use seele_random::Key;
+
+    const EPSILON: f32 = 1e-6;
+
+    fn random(len: usize, key: u64) -> Vec<f32> {
+        let draw = |i| Key::new(key).with(i as u64).normal() as f32;
+        (0..len).map(draw).collect()
+    }
+
+    fn product(a: &[f32], b: &[f32]) -> f64 {
+        let terms = a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b));
+        terms.sum()
+    }
+
+    /// Holds `gradient`, that of `slopes . f(x)` by `x`, to differences of `f`.
+    fn check(x: &[f32], slopes: &[f32], gradient: &[f32], f: impl Fn(&[f32]) -> Vec<f32>) {
+        assert_eq!(x.len(), gradient.len());
+        const STEP: f32 = 1e-2;
+        let mut moved = x.to_vec();
+        for (i, &expected) in gradient.iter().enumerate() {
+            let mut at = |step: f32| {
+                moved[i] = x[i] + step;
+                product(slopes, &f(&moved))
+            };
+            let slope = (at(STEP) - at(-STEP)) / f64::from(2.0 * STEP);
+            moved[i] = x[i];
+            let difference = (slope - f64::from(expected)).abs();
+            assert!(
+                difference < 3e-3 * (1.0 + slope.abs()),
+                "{i}: {slope} {expected}"
+            );
+        }
+    }
+
+    #[test]
+    fn gradients_of_the_norm_add_derivatives() {
+        let (width, rows) = (20, 3);
+        let (x, weight, slopes) = (
+            random(rows * width, 1),
+            random(width, 2),
+            random(rows * width, 3),
+        );
+        let forward = |x: &[f32], weight: &[f32]| {
+            let mut y = vec![0.0; x.len()];
+            rms_norm(x, weight, EPSILON, &mut y);
+            y
+        };
+        let (mut dx, mut dweight) = (vec![1.0; x.len()], vec![2.0; width]);
+        rms_norm_backward(&x, &weight, EPSILON, &slopes, &mut dx, &mut dweight);
+        dx.iter_mut().for_each(|d| *d -= 1.0);
+        dweight.iter_mut().for_each(|d| *d -= 2.0);
+        check(&x, &slopes, &dx, |x| forward(x, &weight));
+        check(&weight, &slopes, &dweight, |weight| forward(&x, weight));
+    }
+
+    #[test]
+    fn gradients_of_head_norms_are_derivatives_and_leave_values_alone() {
+        // Two query heads and a key head of width 6, then values.
+        let (heads, one, stride, rows) = ([2, 1], 6, 24, 2);
+        let (x, weights) = (random(rows * stride, 4), random(2 * one, 5));
+        let slopes = random(rows * stride, 6);
+        let forward = |x: &[f32], weights: &[f32]| {
+            let (mut y, mut raw) = (x.to_vec(), vec![0.0; rows * 3 * one]);
+            let weights = [&weights[..one], &weights[one..]];
+            head_norms(&mut y, stride, heads, weights, EPSILON, &mut raw);
+            (y, raw)
+        };
+        let (y, raw) = forward(&x, &weights);
+        assert_eq!(y[3 * one..stride], x[3 * one..stride]);
+        let (mut dx, mut dweights) = (slopes.clone(), vec![0.0; 2 * one]);
+        let (dq, dk) = dweights.split_at_mut(one);
+        let split = [&weights[..one], &weights[one..]];
+        head_norms_backward(&raw, &mut dx, stride, heads, split, EPSILON, [dq, dk]);
+        check(&x, &slopes, &dx, |x| forward(x, &weights).0);
+        check(&weights, &slopes, &dweights, |weights| {
+            forward(&x, weights).0
+        });
+    }
+
+    #[test]
+    fn gradients_of_swiglu_are_derivatives() {
+        let (width, rows) = (17, 2);
+        let (x, slopes) = (random(2 * rows * width, 7), random(rows * width, 8));
+        let mut dx = x.clone();
+        swiglu_backward(&mut dx, width, &slopes);
+        check(&x, &slopes, &dx, |x| {
+            let mut out = vec![0.0; rows * width];
+            swiglu(x, width, &mut out);
+            out
+        });
+    }
+
+    #[test]
+    fn a_rotation_depends_on_the_distance_alone_and_can_be_undone() {
+        let rotary = Rotary::new(&[1.0, 0.3, 0.01], 50);
+        assert_eq!(rotary.positions(), 50);
+        // A head of six and two values behind it.
+        let (a, b) = (random(8, 9), random(8, 10));
+        let at = |row: &[f32], position: usize| {
+            let mut row = row.to_vec();
+            rotary.rotate(&mut row, 8, 6, &[position], 1.0);
+            row
+        };
+        assert_eq!(at(&a, 0), a);
+        assert_eq!(at(&a, 31)[6..], a[6..]);
+        let score = |i, j| product(&at(&a, i)[..6], &at(&b, j)[..6]);
+        assert!((score(20, 3) - score(47, 30)).abs() < 1e-4);
+        let mut back = at(&a, 49);
+        rotary.rotate(&mut back, 8, 6, &[49], -1.0);
+        for (back, a) in back.iter().zip(&a) {
+            assert!((back - a).abs() < 1e-5);
+        }
+    }
+
+    #[test]
+    fn many_rows_have_the_bits_of_each_alone() {
+        let width = 50;
+        let rows = 2 * SERIAL_ELEMENTS / width;
+        let (x, weight) = (random(rows * width, 11), random(width, 12));
+        let mut together = vec![0.0; x.len()];
+        rms_norm(&x, &weight, EPSILON, &mut together);
+        for (x, together) in x.chunks_exact(width).zip(together.chunks_exact(width)) {
+            let mut alone = vec![0.0; width];
+            rms_norm(x, &weight, EPSILON, &mut alone);
+            assert_eq!(alone, together);
+        }
+    }
+}

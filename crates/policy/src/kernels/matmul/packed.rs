@@ -103,7 +103,9 @@ impl Packed {
     /// Packs `matrix`, row-major `[depth, columns]`, as it stands, into memory from the pool.
     pub(crate) fn plain(matrix: &[f32], depth: usize, columns: usize, compute: Compute) -> Self {
         let mut packed = Self::pooled(depth, columns, compute);
-        packed.fill_plain(&[matrix]);
+        packed.fill_lines(|first, count, _| {
+            Some(&matrix[first * columns..(first + count) * columns])
+        });
         packed
     }
 
@@ -115,18 +117,6 @@ impl Packed {
             depth,
             columns,
         }
-    }
-
-    /// Packs matrices `[depth_i, columns]` below each other as they stand.
-    pub(crate) fn fill_plain(&mut self, matrices: &[&[f32]]) {
-        let columns = self.columns;
-        self.fill_lines(|first, count, lines| match matrices {
-            [matrix] => Some(&matrix[first * columns..(first + count) * columns]),
-            _ => {
-                join(matrices, columns, first, count, lines);
-                None
-            }
-        });
     }
 
     /// The transpose of some columns of this matrix, from a whole panel on, in the same number type and in memory from
