@@ -9,8 +9,12 @@ use crate::kernels::elementwise::{
     add_bias, add_bias_backward, add_rows, head_norms, head_norms_backward, rms_norm_backward,
     swiglu, swiglu_backward,
 };
-use crate::kernels::matmul::Compute;
+use crate::kernels::matmul::{Compute, bfloat16::round_all};
 use crate::kernels::resting::Resting;
+use crate::kernels::team;
+
+/// Elements that one task rounds.
+const ROUNDED: usize = 1 << 14;
 
 /// What the backward pass of a block needs; rebuilt from the block's input when it is not kept.
 pub(crate) struct Tape {
@@ -29,6 +33,17 @@ impl Tape {
         self.input
     }
 
+    /// Rounds it as [`Tape::rest`] does, where it is.
+    pub(crate) fn rounded(mut self, compute: Compute) -> Self {
+        if compute == Compute::Bf16 {
+            let matrices = [&mut self.qkv, &mut self.attended, &mut self.gate_up];
+            for matrix in matrices.into_iter().chain(&mut self.raw) {
+                team::each_chunk(matrix, ROUNDED, |_, part| round_all(part));
+            }
+        }
+        self
+    }
+
     /// Lays it by until the backward pass.
     pub(crate) fn rest(self, compute: Compute) -> RestingTape {
         let whole = |matrix: &Buffer| Resting::new(matrix, Compute::F32);
@@ -45,8 +60,9 @@ impl Tape {
 }
 
 /// A [`Tape`] between the passes. In bfloat16 what products made and will read is rounded: factors of products would be
-/// rounded anyway, keys and values have been, and SwiGLU's slope loses no more than its input's products did. What the
-/// blocks add up stays float32.
+/// rounded anyway, keys and values have been, and SwiGLU's slope loses no more than its input's products did. Queries are
+/// rounded before the scale of the scores as well as after it: the same bits where that is a power of two (heads of 16,
+/// 64, 256), else one rounding more than the forward pass had. What the blocks add up stays float32.
 pub(crate) struct RestingTape {
     input: Resting,
     qkv: Resting,

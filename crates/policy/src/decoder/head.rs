@@ -64,7 +64,8 @@ impl Predictions {
 impl HostDecoder {
     /// Runs the output projection over the rows that `targets` (sorted by row) name.
     ///
-    /// `hidden` is final-normed `[rows, hidden_size]`; calls `visit(slot, log-prob, entropy)`.
+    /// `hidden` is final-normed `[rows, hidden_size]`; calls `visit(slot, log-prob, entropy)` and returns what the
+    /// backward pass needs.
     pub(super) fn score(
         &self,
         hidden: &[f32],

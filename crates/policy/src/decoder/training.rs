@@ -188,10 +188,13 @@ impl HostDecoder {
         for (block, kept) in kept.into_iter().enumerate().rev() {
             let tape = match kept {
                 // Rounded as if it had been kept: results do not depend on it.
-                Kept::Input(input) => self.block_tape(block, &rows, input.wake()).rest(compute),
-                Kept::Tape(tape) => tape,
+                Kept::Input(input) => {
+                    let tape = self.block_tape(block, &rows, input.wake());
+                    tape.rounded(compute)
+                }
+                Kept::Tape(tape) => tape.wake(),
             };
-            dhidden = self.block_backward(block, &rows, tape.wake(), dhidden, gradient);
+            dhidden = self.block_backward(block, &rows, tape, dhidden, gradient);
         }
         let width = self.config.hidden_size;
         let table = &mut gradient[self.weights.embedding_range.clone()];
