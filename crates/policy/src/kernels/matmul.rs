@@ -10,32 +10,22 @@ pub(crate) mod amx;
 pub(crate) mod bfloat16;
 mod extremes;
 pub(crate) mod float32;
+mod floats;
 mod packed;
+mod pairs;
 mod wide;
 
 pub use packed::Packed;
 
-use super::buffers::{self, Buffer};
-use super::{Shared, team};
-use bfloat16::{Strip, TILE_DEPTH, TILE_ROWS, TILE_WORDS, unit};
-use extremes::{Extremes, RowExtremes};
-use float32::Tile;
+use super::team;
+use bfloat16::{Unit, unit};
+use extremes::Extremes;
 use std::ops::Range;
 
 /// Columns of a packed panel.
 const PANEL: usize = 32;
-/// Depth of a float32 panel block, 32 KiB: it stays in the first-level cache while the rows pass by.
-const FLOAT_DEPTH: usize = 256;
-/// Depth of a bfloat16 panel block in tiles, 48 KiB.
-const PAIR_DEPTH: usize = 24;
-/// Most rows of A of one task, which the second-level cache keeps, and what they are a multiple of, by number type.
-const FLOAT_ROWS: [usize; 2] = [192, 24];
-const PAIR_ROWS: [usize; 2] = [256, 32];
 /// Tasks a thread, so that none waits long for the last.
 const TASKS: usize = 4;
-/// Operations below which a product runs on the calling thread, by number type.
-const SERIAL_FLOAT: usize = 1 << 22;
-const SERIAL_PAIR: usize = 1 << 24;
 
 /// Number type of the factors of matrix products; sums, and everything else, are float32.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -137,6 +127,22 @@ struct Right<'a> {
     columns: usize,
 }
 
+impl<'a> Right<'a> {
+    /// Where panel `panel` holds row `k`, or the pair whose first row that is.
+    fn place(&self, panel: usize, k: usize) -> usize {
+        let line = match self.compute {
+            Compute::F32 => k,
+            Compute::Bf16 => k / 2,
+        };
+        panel * self.words + line * PANEL
+    }
+
+    /// Panel `panel` from row `k` on.
+    fn block(&self, panel: usize, k: usize) -> &'a [f32] {
+        &self.panels[self.place(panel, k)..]
+    }
+}
+
 /// Runs `work` for each index, side by side if `elements` are many.
 fn each<S>(
     count: usize,
@@ -180,44 +186,67 @@ fn product(
             "left columns are as long as b is deep"
         ),
     }
-    match b.compute {
-        Compute::F32 => product_floats(left, rows, b, c, accumulate, extremes),
-        Compute::Bf16 => product_pairs(left, rows, b, c, accumulate, extremes),
+    if b.compute == Compute::Bf16 && unit() != Unit::Wide {
+        pairs::product(left, rows, b, c, accumulate, extremes);
+    } else {
+        floats::product(left, rows, b, c, accumulate, extremes);
     }
 }
 
-/// Cuts rows x panels into tasks of at most `block` rows, a multiple of `unit`: `task(first row, rows, first panel,
-/// panels)`.
-fn tasks(
+/// What tasks are made of: so many rows and panels, of which a task has at most `most` rows, a multiple of `unit`.
+#[derive(Clone, Copy)]
+struct Work {
     rows: usize,
-    [block, unit]: [usize; 2],
     panels: usize,
-    serial: bool,
-    task: impl Fn(usize, usize, usize, usize) + Sync,
-) {
-    if serial {
-        for first in (0..rows).step_by(block) {
-            task(first, block.min(rows - first), 0, panels);
-        }
-        return;
+    most: usize,
+    unit: usize,
+    /// What a task does for each of its rows and for each of its panels before it multiplies, as the time to multiply
+    /// so many panels with a row, and so many rows with a panel.
+    before: [usize; 2],
+}
+
+impl Work {
+    /// Rows and panels of a task: the cut into enough tasks with which the thread that has most to do is done first.
+    fn cut(self) -> [usize; 2] {
+        let threads = rayon::current_num_threads();
+        let wanted = TASKS * threads;
+        let fewest = self.rows.div_ceil(self.most);
+        let most = self.rows.div_ceil(self.unit).min(wanted).max(fewest);
+        let of = |blocks: usize, groups: usize| {
+            let height = self.rows.div_ceil(blocks).next_multiple_of(self.unit);
+            [height.min(self.most), self.panels.div_ceil(groups)]
+        };
+        let cost = |[height, width]: [usize; 2]| {
+            let tasks = self.rows.div_ceil(height) * self.panels.div_ceil(width);
+            let [row, panel] = self.before;
+            // Threads do not run evenly: at the end one waits for a part of a task.
+            (4 * tasks.div_ceil(threads) + 1) * (height * (width + row) + width * panel)
+        };
+        let cuts = (fewest..=most).flat_map(|blocks| {
+            let groups = wanted.div_ceil(blocks).min(self.panels);
+            (groups..=(2 * groups).min(self.panels)).map(move |groups| of(blocks, groups))
+        });
+        cuts.min_by_key(|&cut| cost(cut)).unwrap_or([self.most, self.panels])
     }
-    let wanted = TASKS * rayon::current_num_threads();
-    let row_blocks = rows.div_ceil(block);
-    let groups = wanted.div_ceil(row_blocks).clamp(1, panels);
-    let width = panels.div_ceil(groups);
-    let groups = panels.div_ceil(width);
-    // Even heights, so that no task is a remnant.
-    let height = rows.div_ceil(row_blocks).next_multiple_of(unit).min(block);
-    let row_blocks = rows.div_ceil(height);
-    team::each(row_blocks * groups, |i| {
-        let (row, panel) = (i / groups * height, i % groups * width);
-        task(
-            row,
-            height.min(rows - row),
-            panel,
-            width.min(panels - panel),
-        );
-    });
+
+    /// Runs `task(first row, rows, first panel, panels)` for all of it; one after the other if `serial`.
+    fn run(self, serial: bool, task: impl Fn(usize, usize, usize, usize) + Sync) {
+        let [height, width] = match serial {
+            true => [self.most, self.panels],
+            false => self.cut(),
+        };
+        let groups = self.panels.div_ceil(width);
+        let run = |index: usize| {
+            let (row, panel) = (index / groups * height, index % groups * width);
+            let [rows, panels] = [self.rows - row, self.panels - panel];
+            task(row, height.min(rows), panel, width.min(panels));
+        };
+        let tasks = self.rows.div_ceil(height) * groups;
+        match serial {
+            true => (0..tasks).for_each(run),
+            false => team::each(tasks, run),
+        }
+    }
 }
 
 /// A task's way through the blocks of its panels: all panels at one depth, then all at the next.
@@ -237,216 +266,6 @@ impl Blocks {
             (self.panels.start, at + self.step)
         } else {
             (self.panels.end, 0)
-        }
-    }
-}
-
-fn product_floats(
-    left: Left<'_>,
-    rows: usize,
-    b: Right<'_>,
-    c: &mut [f32],
-    accumulate: bool,
-    extremes: Option<&Extremes>,
-) {
-    let (depth, columns, words) = (b.depth, b.columns, b.words);
-    let (shared, panels) = (Shared(c.as_mut_ptr()), b.panels);
-    let serial = 2 * rows * depth * columns < SERIAL_FLOAT;
-    // Even depths, so that no block is a remnant.
-    let block_depth = depth.div_ceil(depth.div_ceil(FLOAT_DEPTH));
-    let [mut block, unit] = FLOAT_ROWS;
-    if let Left::Columns { .. } = left {
-        // Each task copies its columns, so tasks rather share the panels.
-        let share = rows.div_ceil(TASKS * rayon::current_num_threads());
-        block = share.next_multiple_of(unit).min(block);
-    }
-    tasks(
-        rows,
-        [block, unit],
-        columns.div_ceil(PANEL),
-        serial,
-        |first_row, rows, first_panel, count| {
-            let blocks = Blocks {
-                panels: first_panel..first_panel + count,
-                depth,
-                step: block_depth,
-            };
-            let mut copy = Buffer::default();
-            let mut noted = RowExtremes::of(extremes, first_row, rows);
-            for first_k in (0..depth).step_by(block_depth) {
-                let k = block_depth.min(depth - first_k);
-                let (a, a_strides) =
-                    left_block(left, depth, [first_row, rows], [first_k, k], &mut copy);
-                for panel in blocks.panels.clone() {
-                    let block = &panels[panel * words + first_k * PANEL..];
-                    let (next, next_k) = blocks.after(panel, first_k);
-                    // SAFETY: tasks own disjoint tiles of C; sizes were checked by `product`.
-                    unsafe {
-                        Tile {
-                            a: a.as_ptr(),
-                            a_strides,
-                            b: block.as_ptr(),
-                            b_stride: PANEL,
-                            c: shared.at(first_row * columns + panel * PANEL),
-                            c_stride: columns,
-                            depth: k,
-                            rows,
-                            columns: PANEL.min(columns - panel * PANEL),
-                            accumulate: accumulate || first_k > 0,
-                            ahead: panels.as_ptr().wrapping_add(next * words + next_k * PANEL),
-                        }
-                        .run();
-                        if first_k + k == depth {
-                            noted.panel(shared, columns, panel);
-                        }
-                    }
-                }
-            }
-        },
-    );
-}
-
-/// Rows `first_row..` and depth `first_k..` of the left factor, and its strides: in place, or in `copy`
-/// where lines in place would fall on the same few lines of the first-level cache.
-fn left_block<'a>(
-    left: Left<'a>,
-    depth: usize,
-    [first_row, rows]: [usize; 2],
-    [first_k, k]: [usize; 2],
-    copy: &'a mut Buffer,
-) -> (&'a [f32], [usize; 2]) {
-    let mut copied = |lines: usize, width: usize, from: &[f32], stride: usize| {
-        // An odd number of cache lines.
-        let padded = (width.div_ceil(16) | 1) * 16;
-        copy.reset(lines * padded);
-        for (i, line) in copy.chunks_exact_mut(padded).enumerate() {
-            line[..width].copy_from_slice(&from[i * stride..][..width]);
-        }
-        padded
-    };
-    match left {
-        Left::Rows(a) => {
-            let a = &a[first_row * depth + first_k..];
-            if depth.is_multiple_of(512) {
-                let stride = copied(rows, k, a, depth);
-                (copy, [stride, 1])
-            } else {
-                (a, [depth, 1])
-            }
-        }
-        Left::Columns { values, stride, .. } => {
-            let values = &values[first_k * stride + first_row..];
-            let stride = copied(k, rows, values, stride);
-            (copy, [1, stride])
-        }
-    }
-}
-
-fn product_pairs(
-    left: Left<'_>,
-    rows: usize,
-    b: Right<'_>,
-    c: &mut [f32],
-    accumulate: bool,
-    extremes: Option<&Extremes>,
-) {
-    let (depth, columns, words) = (b.depth, b.columns, b.words);
-    let deep = bfloat16::tiles(depth);
-    let tile_stride = deep * TILE_WORDS;
-    let mut tiles = buffers::take(rows.div_ceil(TILE_ROWS) * tile_stride);
-    pack_left(left, rows, depth, tiles.pairs_mut());
-    let (shared, panels) = (Shared(c.as_mut_ptr()), buffers::words(b.panels));
-    let (unit, left) = (unit(), tiles.pairs());
-    let serial = 2 * rows * depth * columns < SERIAL_PAIR;
-    tasks(
-        rows,
-        PAIR_ROWS,
-        columns.div_ceil(PANEL),
-        serial,
-        |first_row, rows, first_panel, count| {
-            let blocks = Blocks {
-                panels: first_panel..first_panel + count,
-                depth: deep,
-                step: PAIR_DEPTH,
-            };
-            let _session = amx::Session::open(unit);
-            let mut noted = RowExtremes::of(extremes, first_row, rows);
-            for first in (0..deep).step_by(PAIR_DEPTH) {
-                for panel in blocks.panels.clone() {
-                    let at = first_row / TILE_ROWS * tile_stride + first * TILE_WORDS;
-                    let block = &panels[panel * words + first * 16 * PANEL..];
-                    let (next, next_first) = blocks.after(panel, first);
-                    // SAFETY: tasks own disjoint tiles of C and start at whole row tiles; sizes were
-                    // checked by `product`.
-                    unsafe {
-                        Strip {
-                            left: bfloat16::Left::tiles(left[at..].as_ptr(), tile_stride),
-                            panel: block.as_ptr(),
-                            blocks: PAIR_DEPTH.min(deep - first),
-                            ahead: panels
-                                .as_ptr()
-                                .wrapping_add(next * words + next_first * 16 * PANEL),
-                            c: shared.at(first_row * columns + panel * PANEL),
-                            c_stride: columns,
-                            rows,
-                            columns: PANEL.min(columns - panel * PANEL),
-                            accumulate: accumulate || first > 0,
-                        }
-                        .run(unit);
-                        if first + PAIR_DEPTH >= deep {
-                            noted.panel(shared, columns, panel);
-                        }
-                    }
-                }
-            }
-        },
-    );
-    buffers::give_back(tiles);
-}
-
-/// Rounds the left factor into tiles.
-fn pack_left(left: Left<'_>, rows: usize, depth: usize, tiles: &mut [u32]) {
-    let blocks = bfloat16::tiles(depth);
-    let tile_stride = blocks * TILE_WORDS;
-    let shared = Shared(tiles.as_mut_ptr());
-    match left {
-        Left::Rows(a) => each(
-            rows.div_ceil(TILE_ROWS),
-            rows * depth,
-            || (),
-            |(), tile| {
-                let first = tile * TILE_ROWS;
-                let a = &a[first * depth..(first + TILE_ROWS).min(rows) * depth];
-                // SAFETY: each task writes its own tiles.
-                let out = unsafe { shared.slice(tile * tile_stride, tile_stride) };
-                bfloat16::pack_rows(a, depth, out);
-            },
-        ),
-        Left::Columns { values, stride, .. } => {
-            each(
-                blocks,
-                rows * depth,
-                Buffer::default,
-                |pairs: &mut Buffer, block| {
-                    let first = block * TILE_DEPTH;
-                    let count = TILE_DEPTH.min(depth - first);
-                    pairs.reset(16 * rows);
-                    let pairs = pairs.pairs_mut();
-                    bfloat16::pair_rows(
-                        &values[first * stride..],
-                        stride,
-                        count,
-                        rows,
-                        rows,
-                        pairs,
-                    );
-                    // SAFETY: each task writes its own block of each row tile.
-                    unsafe {
-                        let out = Shared(shared.at(block * TILE_WORDS));
-                        bfloat16::tiles_of_pairs(pairs, rows, out, tile_stride);
-                    }
-                },
-            );
         }
     }
 }

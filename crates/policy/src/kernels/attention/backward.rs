@@ -93,6 +93,7 @@ impl Sequence {
                             columns: BLOCK.min(width - column),
                             accumulate: true,
                             ahead: std::ptr::null(),
+                            ahead_every: 1,
                         }
                         .run();
                     }

@@ -99,6 +99,7 @@ pub(super) fn scores(
                 columns,
                 accumulate: false,
                 ahead,
+                ahead_every: 1,
             }
             .run();
         }
@@ -150,6 +151,7 @@ pub(super) fn mix(
                         true => ahead,
                         false => ahead.wrapping_add(column * BLOCK),
                     },
+                    ahead_every: 1,
                 }
                 .run();
             }

@@ -7,7 +7,7 @@
 use super::{Ahead, BLOCK, Blocks, Heads};
 use crate::kernels::buffers::{Buffer, words};
 use crate::kernels::matmul::bfloat16::{
-    Left, PANEL, Strip, TILE_ROWS, pair, pair_rows, round, round_row, tiles, unit,
+    Left, PANEL, Pairs, Strip, TILE_DEPTH, TILE_ROWS, Unit, pair, pair_rows, round, round_all, round_row, tiles, unit,
 };
 use crate::kernels::transpose::transpose;
 
@@ -78,17 +78,32 @@ pub(super) fn left(
     width: usize,
     rounded: &mut Buffer,
 ) -> Left {
-    let pairs = tiles(width) * 16;
+    let depth = tiles(width) * TILE_DEPTH;
+    // A trunk of which nothing is seen has no columns.
+    let lines = values.chunks(stride.max(1)).take(rows);
+    if unit() == Unit::Wide {
+        rounded.reset(rows * depth);
+        for (out, line) in rounded.chunks_exact_mut(depth.max(1)).zip(lines) {
+            let (out, padding) = out.split_at_mut(width);
+            out.copy_from_slice(&line[..width]);
+            padding.fill(0.0);
+        }
+        round_all(rounded);
+        return Left::Floats {
+            values: rounded.as_ptr(),
+            stride: depth,
+        };
+    }
+    let pairs = depth / 2;
     // A tile is read whole from any row on.
     rounded.reset((rows + TILE_ROWS - 1) * pairs);
-    let lines = rounded.pairs_mut();
-    // A trunk of which nothing is seen has no columns.
-    for (i, line) in lines.chunks_exact_mut(pairs.max(1)).take(rows).enumerate() {
-        let (line, padding) = line.split_at_mut(width.div_ceil(2));
-        round_row(&values[i * stride..][..width], line);
+    let rounded = rounded.pairs_mut();
+    for (out, line) in rounded.chunks_exact_mut(pairs.max(1)).zip(lines) {
+        let (out, padding) = out.split_at_mut(width.div_ceil(2));
+        round_row(&line[..width], out);
         padding.fill(0);
     }
-    Left::rows(lines.as_ptr(), pairs)
+    Left::Pairs(Pairs::rows(rounded.as_ptr(), pairs))
 }
 
 /// `out[i][j] = left[i] . keys[j]` for the first `count` keys; `next` will be read afterwards. Rows of `out`
@@ -155,10 +170,7 @@ pub(super) fn mix(
             true => blocks.block(index + 1)[first..].as_ptr(),
             false => next.0,
         };
-        let left = Left {
-            words: weights.words.wrapping_add(index * 16),
-            ..weights
-        };
+        let left = weights.at_block(index);
         for (column, panel) in values.chunks_exact(PANEL_WORDS).enumerate() {
             // SAFETY: weights, block and `out` are as large as the sizes say.
             unsafe {

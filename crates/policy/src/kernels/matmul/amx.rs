@@ -2,7 +2,7 @@
 //!
 //! Written in assembly because the compiler's intrinsics for these registers are not stable.
 
-use super::bfloat16::{Strip, Unit};
+use super::bfloat16::{Pairs, Strip, Unit};
 
 #[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
 pub(crate) use other::{Session, request, run};
@@ -11,7 +11,7 @@ pub(crate) use x86::{Session, request, run};
 
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod x86 {
-    use super::{Strip, Unit};
+    use super::{Pairs, Strip, Unit};
     use crate::kernels::matmul::bfloat16::{PANEL, TILE_ROWS};
     use std::arch::asm;
     use std::arch::x86_64::{__cpuid, __cpuid_count, _xgetbv};
@@ -111,7 +111,7 @@ mod x86 {
 
     /// # Safety
     /// As [`Strip::run`] with a session open.
-    pub(crate) unsafe fn run(strip: Strip) {
+    pub(crate) unsafe fn run(strip: Strip, left: Pairs) {
         let mut edge = [const { MaybeUninit::<f32>::uninit() }; 2 * TILE_ROWS * PANEL];
         let edge: *mut f32 = edge.as_mut_ptr().cast();
         // Each pass over the panel asks for its share of the next one, which follows it in memory.
@@ -119,15 +119,15 @@ mod x86 {
         let mut ahead = strip.ahead;
         for first in (0..strip.rows).step_by(2 * TILE_ROWS) {
             let rows = (2 * TILE_ROWS).min(strip.rows - first);
-            let left = strip.left.at_row(first).words;
+            let left = left.at_row(first);
             let c = strip.c.wrapping_add(first * strip.c_stride);
-            let place = [left, ahead];
+            let part = Strip { ahead, ..strip };
             ahead = ahead.wrapping_add(strip.blocks * lines * 16);
             let whole = rows.is_multiple_of(TILE_ROWS) && strip.columns == PANEL;
             // SAFETY: whole tiles lie inside `c`; others go through `edge`.
             unsafe {
                 if whole {
-                    tiles(strip, rows > TILE_ROWS, place, lines, c, strip.c_stride);
+                    tiles(part, left, rows > TILE_ROWS, lines, c, strip.c_stride);
                     continue;
                 }
                 // Rows that are not copied here are computed from what they happen to hold, and dropped.
@@ -136,7 +136,7 @@ mod x86 {
                     edge.add(i * PANEL)
                         .copy_from_nonoverlapping(at(i), strip.columns);
                 }
-                tiles(strip, rows > TILE_ROWS, place, lines, edge, PANEL);
+                tiles(part, left, rows > TILE_ROWS, lines, edge, PANEL);
                 for i in 0..rows {
                     at(i).copy_from_nonoverlapping(edge.add(i * PANEL), strip.columns);
                 }
@@ -150,14 +150,14 @@ mod x86 {
     /// As [`run`]; `c` has 16 or 32 rows of 32 elements.
     unsafe fn tiles(
         strip: Strip,
+        left: Pairs,
         two: bool,
-        [left, ahead]: [*const u32; 2],
         lines: usize,
         c: *mut f32,
         c_stride: usize,
     ) {
         const PANEL_BYTES: usize = PANEL * 4;
-        let (row_bytes, block_bytes) = (strip.left.row_stride * 4, strip.left.block_stride * 4);
+        let (row_bytes, block_bytes) = (left.row_stride * 4, left.block_stride * 4);
         let c_bytes = c_stride * 4;
         let lower = c.wrapping_add(TILE_ROWS * c_stride);
         // SAFETY: the caller's promise; each instruction reads or writes one whole tile inside it.
@@ -206,11 +206,11 @@ mod x86 {
                     "add {b}, {bstep}",
                     "dec {n}",
                     "jnz 2b",
-                    a = inout(reg) left => _,
-                    a2 = inout(reg) left.wrapping_add(strip.left.tile_stride) => _,
+                    a = inout(reg) left.words => _,
+                    a2 = inout(reg) left.words.wrapping_add(left.tile_stride) => _,
                     b = inout(reg) strip.panel => _,
                     n = inout(reg) strip.blocks => _,
-                    ahead = inout(reg) ahead => _,
+                    ahead = inout(reg) strip.ahead => _,
                     lines = in(reg) lines,
                     l = out(reg) _,
                     as_ = in(reg) row_bytes,
@@ -242,10 +242,10 @@ mod x86 {
                     "add {b}, {bstep}",
                     "dec {n}",
                     "jnz 2b",
-                    a = inout(reg) left => _,
+                    a = inout(reg) left.words => _,
                     b = inout(reg) strip.panel => _,
                     n = inout(reg) strip.blocks => _,
-                    ahead = inout(reg) ahead => _,
+                    ahead = inout(reg) strip.ahead => _,
                     lines = in(reg) lines,
                     l = out(reg) _,
                     as_ = in(reg) row_bytes,
@@ -266,7 +266,7 @@ mod x86 {
 
 #[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
 mod other {
-    use super::{Strip, Unit};
+    use super::{Pairs, Strip, Unit};
 
     pub(crate) fn request() -> bool {
         false
@@ -282,5 +282,5 @@ mod other {
 
     /// # Safety
     /// Never called: `request` says that there are no matrix registers.
-    pub(crate) unsafe fn run(_: Strip) {}
+    pub(crate) unsafe fn run(_: Strip, _: Pairs) {}
 }

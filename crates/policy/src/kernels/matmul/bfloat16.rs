@@ -199,17 +199,53 @@ pub(crate) fn pack_panel_transposed(
     }
 }
 
-/// The left factor of a [`Strip`]: word (row i of tile t, pair p of block k) is at
-/// `words + t * tile_stride + i * row_stride + k * block_stride + p`. All 16 rows of the last tile are read.
+/// The left factor of a [`Strip`], in the form that the processor's [`unit`] multiplies.
 #[derive(Clone, Copy)]
-pub(crate) struct Left {
-    pub(crate) words: *const u32,
-    pub(crate) tile_stride: usize,
-    pub(crate) row_stride: usize,
-    pub(crate) block_stride: usize,
+pub(crate) enum Left {
+    /// Pairs, for [`Unit::Matrix`] and [`Unit::Dot`].
+    Pairs(Pairs),
+    /// Rounded numbers as float32, for [`Unit::Wide`]: number k of row i is at `values + i * stride + k`.
+    Floats { values: *const f32, stride: usize },
 }
 
 impl Left {
+    /// The factor from row `first` on: of a tile for tiles, any row for rows.
+    pub(crate) fn at_row(self, first: usize) -> Self {
+        match self {
+            Left::Pairs(pairs) => Left::Pairs(pairs.at_row(first)),
+            Left::Floats { values, stride } => Left::Floats {
+                values: values.wrapping_add(first * stride),
+                stride,
+            },
+        }
+    }
+
+    /// The factor from block `first` along the sum on.
+    pub(crate) fn at_block(self, first: usize) -> Self {
+        match self {
+            Left::Pairs(pairs) => Left::Pairs(Pairs {
+                words: pairs.words.wrapping_add(first * pairs.block_stride),
+                ..pairs
+            }),
+            Left::Floats { values, stride } => Left::Floats {
+                values: values.wrapping_add(first * TILE_DEPTH),
+                stride,
+            },
+        }
+    }
+}
+
+/// A left factor in pairs: word (row i of tile t, pair p of block k) is at
+/// `words + t * tile_stride + i * row_stride + k * block_stride + p`. All 16 rows of the last tile are read.
+#[derive(Clone, Copy)]
+pub(crate) struct Pairs {
+    pub(super) words: *const u32,
+    pub(super) tile_stride: usize,
+    pub(super) row_stride: usize,
+    pub(super) block_stride: usize,
+}
+
+impl Pairs {
     /// Tiles as [`pack_rows`] makes them.
     pub(crate) fn tiles(words: *const u32, tile_stride: usize) -> Self {
         Self {
@@ -231,7 +267,7 @@ impl Left {
     }
 
     /// The factor from row `first` on: of a tile for tiles, any row for rows.
-    pub(crate) fn at_row(self, first: usize) -> Self {
+    pub(super) fn at_row(self, first: usize) -> Self {
         let offset = first / TILE_ROWS * self.tile_stride + first % TILE_ROWS * self.row_stride;
         Self {
             words: self.words.wrapping_add(offset),
@@ -262,26 +298,23 @@ impl Strip {
     ///
     /// # Safety
     /// The words and the elements of `c` lie in memory the caller may read or write, and no other thread
-    /// touches those of `c`; for [`Unit::Matrix`] an [`amx::Session`] is open on this thread.
+    /// touches those of `c`. The left factor has the form of `unit`; for [`Unit::Matrix`] an [`amx::Session`] is open
+    /// on this thread.
     pub(crate) unsafe fn run(self, unit: Unit) {
         // SAFETY: the caller's promise; `unit` reports only what the processor has.
         unsafe {
-            match unit {
-                Unit::Matrix => amx::run(self),
+            match (self.left, unit) {
+                (Left::Floats { values, stride }, _) => wide::run(self, values, stride),
                 #[cfg(target_arch = "x86_64")]
-                Unit::Dot => self.each_rows(8, |part, first| {
-                    dot(Strip {
-                        left: part.left.at_row(first),
-                        ..part
-                    })
-                }),
-                _ => wide::run(self),
+                (Left::Pairs(left), Unit::Dot) => {
+                    self.each_rows(8, |part, first| dot(part, left.at_row(first)));
+                }
+                (Left::Pairs(left), _) => amx::run(self, left),
             }
         }
     }
 
-    /// Calls `work` for each `count` rows with their part of `c`, the whole left factor and the first of the
-    /// rows in it.
+    /// Calls `work` for each `count` rows with their part of `c` and the first of them in the left factor.
     #[inline(always)]
     pub(super) fn each_rows(self, count: usize, work: impl Fn(Strip, usize)) {
         for first in (0..self.rows).step_by(count) {
@@ -298,18 +331,18 @@ impl Strip {
 /// As [`Strip::run`], on a processor with AVX512-BF16.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bf16")]
-unsafe fn dot(strip: Strip) {
+unsafe fn dot(strip: Strip, left: Pairs) {
     // SAFETY: the caller's promise.
     unsafe {
         match strip.rows {
-            1 => dot_rows::<1>(strip),
-            2 => dot_rows::<2>(strip),
-            3 => dot_rows::<3>(strip),
-            4 => dot_rows::<4>(strip),
-            5 => dot_rows::<5>(strip),
-            6 => dot_rows::<6>(strip),
-            7 => dot_rows::<7>(strip),
-            _ => dot_rows::<8>(strip),
+            1 => dot_rows::<1>(strip, left),
+            2 => dot_rows::<2>(strip, left),
+            3 => dot_rows::<3>(strip, left),
+            4 => dot_rows::<4>(strip, left),
+            5 => dot_rows::<5>(strip, left),
+            6 => dot_rows::<6>(strip, left),
+            7 => dot_rows::<7>(strip, left),
+            _ => dot_rows::<8>(strip, left),
         }
     }
 }
@@ -318,7 +351,7 @@ unsafe fn dot(strip: Strip) {
 /// As [`dot`], with exactly `H` rows.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bf16")]
-unsafe fn dot_rows<const H: usize>(strip: Strip) {
+unsafe fn dot_rows<const H: usize>(strip: Strip, left: Pairs) {
     use std::arch::x86_64::*;
     let mask = |first: usize| {
         let lanes = strip.columns.saturating_sub(first).min(16);
@@ -342,8 +375,8 @@ unsafe fn dot_rows<const H: usize>(strip: Strip) {
                 let b0 = bits(_mm512_loadu_si512(b.cast()));
                 let b1 = bits(_mm512_loadu_si512(b.add(16).cast()));
                 for (i, row) in sum.iter_mut().enumerate() {
-                    let at = block * strip.left.block_stride + i * strip.left.row_stride + pair;
-                    let x = *strip.left.words.add(at);
+                    let at = block * left.block_stride + i * left.row_stride + pair;
+                    let x = *left.words.add(at);
                     let x = bits(_mm512_set1_epi32(x as i32));
                     row[0] = _mm512_dpbf16_ps(row[0], x, b0);
                     row[1] = _mm512_dpbf16_ps(row[1], x, b1);
@@ -396,18 +429,25 @@ mod tests {
         }
         let mut panel = vec![0; blocks * 16 * PANEL];
         pack_panel_transposed(&w, depth, &mut Buffer::default(), &mut panel);
-        let mut units = vec![Unit::Wide];
+        let mut rounded = a.clone();
+        round_all(&mut rounded);
+        let floats = Left::Floats {
+            values: rounded.as_ptr(),
+            stride: depth,
+        };
+        let pairs = Left::Pairs(Pairs::tiles(left.as_ptr(), blocks * TILE_WORDS));
+        let mut units = vec![(Unit::Wide, floats)];
         if unit() == Unit::Matrix {
-            units.push(Unit::Matrix);
+            units.push((Unit::Matrix, pairs));
         }
         #[cfg(target_arch = "x86_64")]
         if is_x86_feature_detected!("avx512bf16") {
-            units.push(Unit::Dot);
+            units.push((Unit::Dot, pairs));
         }
-        for unit in units {
+        for (unit, left) in units {
             let mut c = vec![0.5; rows * columns];
             let strip = Strip {
-                left: Left::tiles(left.as_ptr(), blocks * TILE_WORDS),
+                left,
                 panel: panel.as_ptr(),
                 blocks,
                 ahead: panel.as_ptr(),

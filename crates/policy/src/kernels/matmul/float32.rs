@@ -28,8 +28,9 @@ pub(crate) struct Tile {
     pub(crate) columns: usize,
     /// Whether sums start from `c`.
     pub(crate) accumulate: bool,
-    /// What will be needed next, as many lines as `b` has; null for nothing.
+    /// What will be needed next, a row of it for so many rows of `b`; null for nothing.
     pub(crate) ahead: *const f32,
+    pub(crate) ahead_every: usize,
 }
 
 impl Tile {
@@ -42,13 +43,13 @@ impl Tile {
     pub(crate) unsafe fn run(mut self) {
         let (mut rows, level) = (self.rows, level());
         // A core can wait for few lines of memory at a time, so every turn asks for its share of those ahead.
-        let turns = rows.div_ceil(HEIGHT).max(1);
-        let share = self.depth.div_ceil(turns) * WIDTH;
+        let wait = rows.div_ceil(HEIGHT).max(1) * self.ahead_every;
+        let share = self.depth.div_ceil(wait) * WIDTH;
         while rows > 0 {
             self.rows = rows.min(HEIGHT);
             // SAFETY: the caller's promise; `level` reports only features that the processor has.
             unsafe {
-                self.dispatch(level, turns);
+                self.dispatch(level, wait);
                 self.a = self.a.wrapping_add(self.rows * self.a_strides[0]);
                 self.c = self.c.wrapping_add(self.rows * self.c_stride);
             }
@@ -65,22 +66,22 @@ impl Tile {
     /// # Safety
     /// As [`Tile::run`], on a processor that has them.
     #[inline]
-    unsafe fn dispatch(self, level: Level, turns: usize) {
+    unsafe fn dispatch(self, level: Level, every: usize) {
         macro_rules! heights {
             ($whole:literal) => {
                 match self.rows {
-                    1 => avx512::<1, $whole>(self, turns),
-                    2 => avx512::<2, $whole>(self, turns),
-                    3 => avx512::<3, $whole>(self, turns),
-                    4 => avx512::<4, $whole>(self, turns),
-                    5 => avx512::<5, $whole>(self, turns),
-                    6 => avx512::<6, $whole>(self, turns),
-                    7 => avx512::<7, $whole>(self, turns),
-                    8 => avx512::<8, $whole>(self, turns),
-                    9 => avx512::<9, $whole>(self, turns),
-                    10 => avx512::<10, $whole>(self, turns),
-                    11 => avx512::<11, $whole>(self, turns),
-                    _ => avx512::<HEIGHT, $whole>(self, turns),
+                    1 => avx512::<1, $whole>(self, every),
+                    2 => avx512::<2, $whole>(self, every),
+                    3 => avx512::<3, $whole>(self, every),
+                    4 => avx512::<4, $whole>(self, every),
+                    5 => avx512::<5, $whole>(self, every),
+                    6 => avx512::<6, $whole>(self, every),
+                    7 => avx512::<7, $whole>(self, every),
+                    8 => avx512::<8, $whole>(self, every),
+                    9 => avx512::<9, $whole>(self, every),
+                    10 => avx512::<10, $whole>(self, every),
+                    11 => avx512::<11, $whole>(self, every),
+                    _ => avx512::<HEIGHT, $whole>(self, every),
                 }
             };
         }
@@ -101,7 +102,10 @@ impl Tile {
 
 /// Rows whose elements one address register reaches: an instruction adds no, one or two row strides to it.
 #[cfg(target_arch = "x86_64")]
-const ROWS_OF_POINTER: usize = 3;
+pub(super) const ROWS_OF_POINTER: usize = 3;
+/// Such registers of a tile.
+#[cfg(target_arch = "x86_64")]
+pub(super) const POINTERS: usize = HEIGHT / ROWS_OF_POINTER;
 
 /// Keeps `pointer` in a register of its own; the compiler would otherwise derive all rows from one, each from
 /// the one before, and the additions compete with the multiply-adds.
@@ -111,7 +115,7 @@ const ROWS_OF_POINTER: usize = 3;
     clippy::pointers_in_nomem_asm_block,
     reason = "nothing is read or written"
 )]
-fn apart(pointer: &mut *const f32) {
+pub(super) fn apart(pointer: &mut *const f32) {
     // SAFETY: a comment is no instruction.
     unsafe {
         std::arch::asm!(
@@ -128,7 +132,7 @@ fn apart(pointer: &mut *const f32) {
 /// As [`Tile::run`] with exactly `H` rows and, if `WHOLE`, [`WIDTH`] columns, on a processor with AVX-512.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f")]
-unsafe fn avx512<const H: usize, const WHOLE: bool>(tile: Tile, turns: usize) {
+unsafe fn avx512<const H: usize, const WHOLE: bool>(tile: Tile, every: usize) {
     use std::arch::x86_64::*;
     let masks = [0, 16].map(|first| {
         let lanes = tile.columns.saturating_sub(first).min(16);
@@ -154,14 +158,14 @@ unsafe fn avx512<const H: usize, const WHOLE: bool>(tile: Tile, turns: usize) {
             }
         }
         let [stride, step] = tile.a_strides;
-        let mut a: [_; HEIGHT / ROWS_OF_POINTER] =
+        let mut a: [_; POINTERS] =
             std::array::from_fn(|i| tile.a.wrapping_add(i * ROWS_OF_POINTER * stride));
         let (mut b, mut ahead) = (tile.b, tile.ahead);
-        let mut wait = if ahead.is_null() { usize::MAX } else { turns };
+        let mut wait = if ahead.is_null() { usize::MAX } else { every };
         for _ in 0..tile.depth {
             wait -= 1;
             if wait == 0 {
-                wait = turns;
+                wait = every;
                 _mm_prefetch::<_MM_HINT_T1>(ahead.cast());
                 _mm_prefetch::<_MM_HINT_T1>(ahead.wrapping_add(16).cast());
                 ahead = ahead.wrapping_add(WIDTH);
@@ -340,6 +344,7 @@ mod tests {
                         columns,
                         accumulate,
                         ahead: std::ptr::null(),
+                        ahead_every: 1,
                     });
                     c
                 };

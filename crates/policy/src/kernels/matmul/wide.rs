@@ -2,64 +2,17 @@
 //!
 //! A bfloat16 number is the upper half of a float32, so widening is a shift or a mask. A product of two is exact in
 //! float32 (where it is no smaller than float32's normal numbers), so a fused multiply-add rounds as a product and a
-//! sum do, and every processor gives the same bits.
+//! sum do, and every processor gives the same bits. The left factor comes widened; the panel is widened in registers,
+//! row after row of sums anew, or once for many rows ([`widen`]), which then go through the tile of float32.
 
-#[cfg(target_arch = "x86_64")]
-use super::bfloat16::{Left, TILE_DEPTH};
-use super::bfloat16::{PANEL, Strip};
+use super::bfloat16::{PANEL, Strip, TILE_DEPTH};
 use crate::kernels::{Level, level};
-#[cfg(target_arch = "x86_64")]
-use std::mem::MaybeUninit;
 
 /// Rows whose sums stay in registers, by width of the vectors.
 #[cfg(target_arch = "x86_64")]
 const ROWS_512: usize = 12;
 #[cfg(target_arch = "x86_64")]
 const ROWS_256: usize = 4;
-/// Blocks of the left factor that are widened at a time: 12 KiB for twelve rows.
-#[cfg(target_arch = "x86_64")]
-const WIDENED: usize = 8;
-
-/// Computes the product.
-///
-/// # Safety
-/// As [`Strip::run`].
-pub(super) unsafe fn run(strip: Strip) {
-    #[cfg(target_arch = "x86_64")]
-    let turns = strip.rows.div_ceil(ROWS_512);
-    // SAFETY: the caller's promise; `level` reports only features that the processor has.
-    unsafe {
-        match level() {
-            #[cfg(target_arch = "x86_64")]
-            Level::Avx512 => strip.each_rows(ROWS_512, |part, first| match part.rows {
-                1 => avx512::<1>(part, first, turns),
-                2 => avx512::<2>(part, first, turns),
-                3 => avx512::<3>(part, first, turns),
-                4 => avx512::<4>(part, first, turns),
-                5 => avx512::<5>(part, first, turns),
-                6 => avx512::<6>(part, first, turns),
-                7 => avx512::<7>(part, first, turns),
-                8 => avx512::<8>(part, first, turns),
-                9 => avx512::<9>(part, first, turns),
-                10 => avx512::<10>(part, first, turns),
-                11 => avx512::<11>(part, first, turns),
-                _ => avx512::<ROWS_512>(part, first, turns),
-            }),
-            #[cfg(target_arch = "x86_64")]
-            Level::Avx2 => strip.each_rows(ROWS_256, |part, first| match part.rows {
-                1 => avx2::<1>(part, first),
-                2 => avx2::<2>(part, first),
-                3 => avx2::<3>(part, first),
-                _ => avx2::<ROWS_256>(part, first),
-            }),
-            _ => strip.each_rows(1, |part, first| portable(part, first)),
-        }
-    }
-}
-
-/// Widened rows of the left factor: of each block first the 16 lower, then the 16 higher numbers of its pairs.
-#[cfg(target_arch = "x86_64")]
-type Widened<const H: usize> = [[MaybeUninit<f32>; WIDENED * TILE_DEPTH]; H];
 
 /// The two numbers of a pair.
 #[inline(always)]
@@ -70,34 +23,106 @@ fn halves(word: u32) -> [f32; 2] {
     ]
 }
 
-/// Widens `count` blocks of `H` rows of the left factor, from row `row` and block `block` on: `split` is called
-/// with 16 pairs and the places for their lower and their higher numbers.
+/// Widens rows of pairs of a panel, `[pairs][32]`, to `[2 * pairs][32]`.
+pub(super) fn widen(words: &[u32], out: &mut [f32]) {
+    let (rows, _) = out.as_chunks_mut();
+    let (words, out) = (words.as_chunks().0, rows.as_chunks_mut().0);
+    #[cfg(target_arch = "x86_64")]
+    if level() == Level::Avx512 {
+        // SAFETY: the processor has AVX-512.
+        return unsafe { widen_512(words, out) };
+    }
+    for (words, [low, high]) in words.iter().zip(out) {
+        widen_line(words, low, high);
+    }
+}
+
+/// Widens one row of pairs to two rows.
+fn widen_line(words: &[u32; PANEL], low: &mut [f32; PANEL], high: &mut [f32; PANEL]) {
+    for ((word, low), high) in words.iter().zip(low).zip(high) {
+        [*low, *high] = halves(*word);
+    }
+}
+
+/// # Safety
+/// The processor has AVX-512.
 #[cfg(target_arch = "x86_64")]
-#[inline(always)]
-fn widen<const H: usize>(
-    left: Left,
-    row: usize,
-    [block, count]: [usize; 2],
-    out: &mut Widened<H>,
-    split: impl Fn(*const u32, [*mut f32; 2]),
-) {
-    for (i, out) in out.iter_mut().enumerate() {
-        let row = left.at_row(row + i);
-        for (k, out) in out.chunks_exact_mut(TILE_DEPTH).take(count).enumerate() {
-            let words = row.words.wrapping_add((block + k) * row.block_stride);
-            let (low, high) = out.split_at_mut(16);
-            split(words, [low, high].map(|half| half.as_mut_ptr().cast()));
+#[target_feature(enable = "avx512f")]
+unsafe fn widen_512(words: &[[u32; PANEL]], out: &mut [[[f32; PANEL]; 2]]) {
+    use std::arch::x86_64::*;
+    let upper = _mm512_set1_epi32(0xffff_0000_u32 as i32);
+    // By hand: the compiler takes one column of many rows at a time, with gathers.
+    for (words, [low, high]) in words.iter().zip(out) {
+        for at in [0, 16] {
+            // SAFETY: sixteen of 32 elements.
+            unsafe {
+                let words = _mm512_loadu_si512(words[at..].as_ptr().cast());
+                let lower = _mm512_slli_epi32::<16>(words);
+                _mm512_storeu_si512(low[at..].as_mut_ptr().cast(), lower);
+                let upper = _mm512_and_si512(words, upper);
+                _mm512_storeu_si512(high[at..].as_mut_ptr().cast(), upper);
+            }
         }
     }
 }
 
-/// Rows from `row` of the left factor on, one of so many `turns`, each of which asks for its share of what is ahead.
+/// Computes the product with a left factor of rounded numbers: number k of row i is at `left + i * stride + k`.
 ///
 /// # Safety
-/// As [`Strip::run`] with exactly `H` rows, on a processor with AVX-512.
+/// As [`Strip::run`].
+pub(super) unsafe fn run(strip: Strip, left: *const f32, stride: usize) {
+    #[cfg(target_arch = "x86_64")]
+    let turns = strip.rows.div_ceil(ROWS_512);
+    let at = |row: usize| left.wrapping_add(row * stride);
+    // SAFETY: the caller's promise; `level` reports only features that the processor has.
+    unsafe {
+        match level() {
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512 => strip.each_rows(ROWS_512, |part, first| {
+                let share = (strip.blocks * 16).div_ceil(turns) * PANEL;
+                let ahead = strip.ahead.wrapping_add(first / ROWS_512 * share);
+                let (part, left) = (Strip { ahead, ..part }, at(first));
+                match part.rows {
+                    1 => avx512::<1>(part, left, stride, turns),
+                    2 => avx512::<2>(part, left, stride, turns),
+                    3 => avx512::<3>(part, left, stride, turns),
+                    4 => avx512::<4>(part, left, stride, turns),
+                    5 => avx512::<5>(part, left, stride, turns),
+                    6 => avx512::<6>(part, left, stride, turns),
+                    7 => avx512::<7>(part, left, stride, turns),
+                    8 => avx512::<8>(part, left, stride, turns),
+                    9 => avx512::<9>(part, left, stride, turns),
+                    10 => avx512::<10>(part, left, stride, turns),
+                    11 => avx512::<11>(part, left, stride, turns),
+                    _ => avx512::<ROWS_512>(part, left, stride, turns),
+                }
+            }),
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx2 => strip.each_rows(ROWS_256, |part, first| {
+                let left = at(first);
+                match part.rows {
+                    1 => avx2::<1>(part, left, stride),
+                    2 => avx2::<2>(part, left, stride),
+                    3 => avx2::<3>(part, left, stride),
+                    _ => avx2::<ROWS_256>(part, left, stride),
+                }
+            }),
+            _ => strip.each_rows(1, |part, first| {
+                let left = at(first);
+                portable(part, left);
+            }),
+        }
+    }
+}
+
+/// Rows of the left factor, one of so many `turns`, each of which asks for its share of what is ahead.
+///
+/// # Safety
+/// As [`run`] with exactly `H` rows, on a processor with AVX-512.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f")]
-unsafe fn avx512<const H: usize>(strip: Strip, row: usize, turns: usize) {
+unsafe fn avx512<const H: usize>(strip: Strip, left: *const f32, stride: usize, turns: usize) {
+    use super::float32::{POINTERS, ROWS_OF_POINTER, apart};
     use std::arch::x86_64::*;
     let mask = |first: usize| {
         let lanes = strip.columns.saturating_sub(first).min(16);
@@ -105,10 +130,9 @@ unsafe fn avx512<const H: usize>(strip: Strip, row: usize, turns: usize) {
     };
     let masks = [mask(0), mask(16)];
     let upper = _mm512_set1_epi32(0xffff_0000_u32 as i32);
-    let mut left: Widened<H> = [[MaybeUninit::uninit(); WIDENED * TILE_DEPTH]; H];
     let mut sum = [[_mm512_setzero_ps(); 2]; H];
-    // SAFETY: masked lanes are not touched; words are read inside tiles and panel, numbers of `left` after
-    // they were written; a prefetch may name any address.
+    // SAFETY: masked lanes are not touched; words are read inside the panel, numbers inside rows of whole
+    // blocks; a prefetch may name any address.
     unsafe {
         for i in 0..H {
             let at = strip.c.wrapping_add(i * strip.c_stride);
@@ -124,47 +148,33 @@ unsafe fn avx512<const H: usize>(strip: Strip, row: usize, turns: usize) {
                 }
             }
         }
-        let share = (strip.blocks * 16).div_ceil(turns) * PANEL;
-        let mut ahead = strip.ahead.wrapping_add(row / ROWS_512 * share);
-        let mut wait = turns;
-        for first in (0..strip.blocks).step_by(WIDENED) {
-            let count = WIDENED.min(strip.blocks - first);
-            widen(
-                strip.left,
-                row,
-                [first, count],
-                &mut left,
-                |words, [low, high]| {
-                    let words = _mm512_loadu_si512(words.cast());
-                    _mm512_storeu_si512(low.cast(), _mm512_slli_epi32::<16>(words));
-                    _mm512_storeu_si512(high.cast(), _mm512_and_si512(words, upper));
-                },
-            );
-            for block in 0..count {
-                let panel = (first + block) * 16 * PANEL;
-                for pair in 0..16 {
-                    wait -= 1;
-                    if wait == 0 {
-                        wait = turns;
-                        _mm_prefetch::<_MM_HINT_T1>(ahead.cast());
-                        _mm_prefetch::<_MM_HINT_T1>(ahead.wrapping_add(16).cast());
-                        ahead = ahead.wrapping_add(PANEL);
-                    }
-                    let b = strip.panel.add(panel + pair * PANEL);
-                    let words = [0, 16].map(|half| _mm512_loadu_si512(b.add(half).cast()));
-                    let low = words.map(|b| _mm512_castsi512_ps(_mm512_slli_epi32::<16>(b)));
-                    let high = words.map(|b| _mm512_castsi512_ps(_mm512_and_si512(b, upper)));
-                    for (sum, left) in sum.iter_mut().zip(&left) {
-                        let left = left.as_ptr().add(block * TILE_DEPTH + pair).cast::<f32>();
-                        let x = _mm512_set1_ps(*left);
-                        sum[0] = _mm512_fmadd_ps(x, low[0], sum[0]);
-                        sum[1] = _mm512_fmadd_ps(x, low[1], sum[1]);
-                        let x = _mm512_set1_ps(*left.add(16));
-                        sum[0] = _mm512_fmadd_ps(x, high[0], sum[0]);
-                        sum[1] = _mm512_fmadd_ps(x, high[1], sum[1]);
-                    }
+        let mut a: [_; POINTERS] =
+            std::array::from_fn(|i| left.wrapping_add(i * ROWS_OF_POINTER * stride));
+        let (mut b, mut ahead, mut wait) = (strip.panel, strip.ahead, turns);
+        for _ in 0..strip.blocks * 16 {
+            wait -= 1;
+            if wait == 0 {
+                wait = turns;
+                _mm_prefetch::<_MM_HINT_T1>(ahead.cast());
+                _mm_prefetch::<_MM_HINT_T1>(ahead.wrapping_add(16).cast());
+                ahead = ahead.wrapping_add(PANEL);
+            }
+            let words = [0, 16].map(|half| _mm512_loadu_si512(b.add(half).cast()));
+            let low = words.map(|b| _mm512_castsi512_ps(_mm512_slli_epi32::<16>(b)));
+            let high = words.map(|b| _mm512_castsi512_ps(_mm512_and_si512(b, upper)));
+            for (k, b) in [low, high].into_iter().enumerate() {
+                for (i, row) in sum.iter_mut().enumerate() {
+                    let at = a[i / ROWS_OF_POINTER].wrapping_add(i % ROWS_OF_POINTER * stride + k);
+                    let x = _mm512_set1_ps(*at);
+                    row[0] = _mm512_fmadd_ps(x, b[0], row[0]);
+                    row[1] = _mm512_fmadd_ps(x, b[1], row[1]);
                 }
             }
+            for pointer in &mut a[..H.div_ceil(ROWS_OF_POINTER)] {
+                *pointer = pointer.wrapping_add(2);
+                apart(pointer);
+            }
+            b = b.wrapping_add(PANEL);
         }
         for (i, row) in sum.iter().enumerate() {
             for (half, sum) in row.iter().enumerate() {
@@ -175,20 +185,19 @@ unsafe fn avx512<const H: usize>(strip: Strip, row: usize, turns: usize) {
     }
 }
 
-/// Rows from `row` of the left factor on.
+/// Rows of the left factor.
 ///
 /// # Safety
-/// As [`Strip::run`] with exactly `H` rows, on a processor with AVX2 and FMA.
+/// As [`run`] with exactly `H` rows, on a processor with AVX2 and FMA.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
-unsafe fn avx2<const H: usize>(strip: Strip, row: usize) {
+unsafe fn avx2<const H: usize>(strip: Strip, left: *const f32, stride: usize) {
     use std::arch::x86_64::*;
     /// Columns whose sums stay in registers.
     const COLUMNS: usize = 16;
     let upper = _mm256_set1_epi32(0xffff_0000_u32 as i32);
-    let mut left: Widened<H> = [[MaybeUninit::uninit(); WIDENED * TILE_DEPTH]; H];
-    // SAFETY: `c` is touched in the strip's columns, words are read inside tiles and panel, numbers of `left`
-    // after they were written.
+    // SAFETY: `c` is touched in the strip's columns, words are read inside the panel, numbers inside rows of
+    // whole blocks.
     unsafe {
         for column in (0..strip.columns).step_by(COLUMNS) {
             let width = COLUMNS.min(strip.columns - column);
@@ -200,38 +209,16 @@ unsafe fn avx2<const H: usize>(strip: Strip, row: usize) {
                 }
             }
             let mut sum = edge.map(|row| [0, 8].map(|at| _mm256_loadu_ps(row[at..].as_ptr())));
-            for first in (0..strip.blocks).step_by(WIDENED) {
-                let count = WIDENED.min(strip.blocks - first);
-                widen(
-                    strip.left,
-                    row,
-                    [first, count],
-                    &mut left,
-                    |words, [low, high]| {
-                        for half in [0, 8] {
-                            let words = _mm256_loadu_si256(words.add(half).cast());
-                            let (low, high) = (low.add(half), high.add(half));
-                            _mm256_storeu_si256(low.cast(), _mm256_slli_epi32::<16>(words));
-                            _mm256_storeu_si256(high.cast(), _mm256_and_si256(words, upper));
-                        }
-                    },
-                );
-                for block in 0..count {
-                    for pair in 0..16 {
-                        let at = ((first + block) * 16 + pair) * PANEL + column;
-                        let b = strip.panel.add(at);
-                        let words = [0, 8].map(|half| _mm256_loadu_si256(b.add(half).cast()));
-                        let low = words.map(|b| _mm256_castsi256_ps(_mm256_slli_epi32::<16>(b)));
-                        let high = words.map(|b| _mm256_castsi256_ps(_mm256_and_si256(b, upper)));
-                        for (sum, left) in sum.iter_mut().zip(&left) {
-                            let left = left.as_ptr().add(block * TILE_DEPTH + pair).cast::<f32>();
-                            let x = _mm256_set1_ps(*left);
-                            sum[0] = _mm256_fmadd_ps(x, low[0], sum[0]);
-                            sum[1] = _mm256_fmadd_ps(x, low[1], sum[1]);
-                            let x = _mm256_set1_ps(*left.add(16));
-                            sum[0] = _mm256_fmadd_ps(x, high[0], sum[0]);
-                            sum[1] = _mm256_fmadd_ps(x, high[1], sum[1]);
-                        }
+            for pair in 0..strip.blocks * 16 {
+                let b = strip.panel.add(pair * PANEL + column);
+                let words = [0, 8].map(|half| _mm256_loadu_si256(b.add(half).cast()));
+                let low = words.map(|b| _mm256_castsi256_ps(_mm256_slli_epi32::<16>(b)));
+                let high = words.map(|b| _mm256_castsi256_ps(_mm256_and_si256(b, upper)));
+                for (k, b) in [low, high].into_iter().enumerate() {
+                    for (i, sum) in sum.iter_mut().enumerate() {
+                        let x = _mm256_set1_ps(*left.add(i * stride + 2 * pair + k));
+                        sum[0] = _mm256_fmadd_ps(x, b[0], sum[0]);
+                        sum[1] = _mm256_fmadd_ps(x, b[1], sum[1]);
                     }
                 }
             }
@@ -244,28 +231,26 @@ unsafe fn avx2<const H: usize>(strip: Strip, row: usize) {
     }
 }
 
-/// Row `row` of the left factor.
+/// One row of the left factor.
 ///
 /// # Safety
-/// As [`Strip::run`] with one row.
-unsafe fn portable(strip: Strip, row: usize) {
-    let (mut sum, left) = ([0.0f32; PANEL], strip.left.at_row(row));
-    // SAFETY: the row of `c` has `columns` elements; words are read inside tiles and panel.
+/// As [`run`] with one row.
+unsafe fn portable(strip: Strip, left: *const f32) {
+    let mut sum = [0.0f32; PANEL];
+    // SAFETY: the row of `c` has `columns` elements; words are read inside the panel, numbers inside a row of whole
+    // blocks.
     unsafe {
         let out = std::slice::from_raw_parts_mut(strip.c, strip.columns);
+        let left = std::slice::from_raw_parts(left, strip.blocks * TILE_DEPTH);
         if strip.accumulate {
             sum[..out.len()].copy_from_slice(out);
         }
-        for block in 0..strip.blocks {
-            let words = left.words.add(block * left.block_stride);
-            for pair in 0..16 {
-                let [low, high] = halves(*words.add(pair));
-                let panel = strip.panel.add((block * 16 + pair) * PANEL);
-                for (s, b) in sum.iter_mut().zip(&*panel.cast::<[u32; PANEL]>()) {
-                    let [l, h] = halves(*b);
-                    *s += low * l;
-                    *s += high * h;
-                }
+        for (pair, &[low, high]) in left.as_chunks::<2>().0.iter().enumerate() {
+            let words = strip.panel.add(pair * PANEL);
+            for (s, b) in sum.iter_mut().zip(&*words.cast::<[u32; PANEL]>()) {
+                let [l, h] = halves(*b);
+                *s += low * l;
+                *s += high * h;
             }
         }
         out.copy_from_slice(&sum[..out.len()]);
@@ -275,54 +260,84 @@ unsafe fn portable(strip: Strip, row: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernels::matmul::bfloat16::pair;
+    use crate::kernels::matmul::bfloat16::{Left, pair, round};
+    use crate::kernels::matmul::float32::Tile;
 
     /// Every form gives the bits of the plainest, for any number of rows, columns and blocks.
     #[test]
     #[cfg(target_arch = "x86_64")]
     fn every_width_of_vectors_gives_the_same_bits() {
-        let value = |i: usize| ((i * 7919 % 211) as f32 - 105.0) / 64.0;
+        let value = |i: usize| f32::from_bits(round(((i * 7919 % 211) as f32 - 105.0) / 64.0));
         for (rows, columns, blocks) in [(12, 32, 9), (5, 17, 1), (4, 16, 8), (1, 1, 2), (3, 31, 17)]
         {
-            let word = |i: usize| pair(value(i), value(i + 3));
-            let left: Vec<u32> = (0..rows * blocks * 16).map(word).collect();
-            let panel: Vec<u32> = (0..blocks * 16 * PANEL).map(word).collect();
-            let product = |height: usize, work: &dyn Fn(Strip, usize), accumulate: bool| {
-                let mut c = vec![0.5; rows * columns];
-                let strip = Strip {
-                    left: Left::rows(left.as_ptr(), blocks * 16),
-                    panel: panel.as_ptr(),
-                    blocks,
-                    ahead: panel.as_ptr(),
-                    c: c.as_mut_ptr(),
-                    c_stride: columns,
-                    rows,
-                    columns,
-                    accumulate,
-                };
-                strip.each_rows(height, work);
-                c
-            };
+            let depth = blocks * TILE_DEPTH;
+            let stride = depth + 5;
+            let left: Vec<f32> = (0..rows * stride).map(value).collect();
+            let panel: Vec<u32> = (0..blocks * 16 * PANEL)
+                .map(|i| pair(value(i), value(i + 3)))
+                .collect();
+            let mut widened = vec![0.0; depth * PANEL];
+            widen(&panel, &mut widened);
             for accumulate in [false, true] {
+                let product = |work: &dyn Fn(Strip)| {
+                    let mut c = vec![0.5; rows * columns];
+                    work(Strip {
+                        left: Left::Floats {
+                            values: left.as_ptr(),
+                            stride,
+                        },
+                        panel: panel.as_ptr(),
+                        blocks,
+                        ahead: panel.as_ptr(),
+                        c: c.as_mut_ptr(),
+                        c_stride: columns,
+                        rows,
+                        columns,
+                        accumulate,
+                    });
+                    c
+                };
+                let at = |row: usize| left[row * stride..].as_ptr();
                 // SAFETY: here and below, sizes are those of the buffers above, on a processor with the instructions.
-                let plain = product(1, &|part, row| unsafe { portable(part, row) }, accumulate);
+                let plain = product(&|strip| {
+                    strip.each_rows(1, |part, row| unsafe { portable(part, at(row)) });
+                });
                 let same = |height: usize, work: &dyn Fn(Strip, usize)| {
                     if rows % height == 0 {
-                        assert_eq!(product(height, work, accumulate), plain);
+                        assert_eq!(product(&|strip| strip.each_rows(height, work)), plain);
                     }
                 };
                 if is_x86_feature_detected!("avx512f") {
-                    same(1, &|part, row| unsafe { avx512::<1>(part, row, 3) });
+                    same(1, &|part, row| unsafe { avx512::<1>(part, at(row), stride, 3) });
                     same(ROWS_512, &|part, row| unsafe {
-                        avx512::<ROWS_512>(part, row, 1)
+                        avx512::<ROWS_512>(part, at(row), stride, 1)
                     });
                 }
                 if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-                    same(1, &|part, row| unsafe { avx2::<1>(part, row) });
+                    same(1, &|part, row| unsafe { avx2::<1>(part, at(row), stride) });
                     same(ROWS_256, &|part, row| unsafe {
-                        avx2::<ROWS_256>(part, row)
+                        avx2::<ROWS_256>(part, at(row), stride)
                     });
                 }
+                // Many rows: the panel widened once.
+                let through_tile = product(&|strip| unsafe {
+                    Tile {
+                        a: left.as_ptr(),
+                        a_strides: [stride, 1],
+                        b: widened.as_ptr(),
+                        b_stride: PANEL,
+                        c: strip.c,
+                        c_stride: columns,
+                        depth,
+                        rows,
+                        columns,
+                        accumulate,
+                        ahead: std::ptr::null(),
+                        ahead_every: 1,
+                    }
+                    .run();
+                });
+                assert_eq!(through_tile, plain);
             }
         }
     }

@@ -1,0 +1,203 @@
+//! Whole products by float32 multiply-adds: of float32 factors, and of bfloat16 factors where that is the fastest way
+//! to multiply them ([`Unit::Wide`](super::bfloat16::Unit::Wide)).
+
+use super::bfloat16::{self, Strip, TILE_DEPTH, Unit, round_all};
+use super::extremes::{Extremes, RowExtremes};
+use super::float32::{HEIGHT, Tile};
+use super::{Blocks, Compute, Left, PANEL, Right, Work, each, wide};
+use crate::kernels::Shared;
+use crate::kernels::buffers::{Buffer, words};
+
+/// Most depth of a block of a panel, which stays in the first-level cache while the rows pass by: 32 KiB of float32;
+/// pairs that are widened once, 48 KiB when they are; pairs that are widened in registers, 48 KiB.
+const DEPTH: usize = 256;
+const DEPTH_WIDENED: usize = 384;
+const DEPTH_IN_PAIRS: usize = 768;
+/// Rows from which on widening a panel once beats doing it in registers for every [`HEIGHT`] of them.
+const WIDENED_ROWS: usize = 4 * HEIGHT;
+/// Most rows of the left factor of one task, which the second-level cache keeps.
+const ROWS: usize = 20 * HEIGHT;
+/// What a task does for each row and panel before it multiplies, in units of [`Work::before`], seen in profiles.
+const COPYING: usize = 1;
+const READING: usize = 6;
+const WIDENING: usize = 3;
+/// Operations below which a product runs on the calling thread.
+const SERIAL: usize = 1 << 22;
+
+/// As the product that it is called by, with sizes checked.
+pub(super) fn product(
+    left: Left<'_>,
+    rows: usize,
+    b: Right<'_>,
+    c: &mut [f32],
+    accumulate: bool,
+    extremes: Option<&Extremes>,
+) {
+    let (depth, columns) = (b.depth, b.columns);
+    let shared = Shared(c.as_mut_ptr());
+    let (rounds, transposed) = (b.compute == Compute::Bf16, matches!(left, Left::Columns { .. }));
+    let widens = rounds && (transposed || rows >= WIDENED_ROWS);
+    let mut copy = Buffer::default();
+    let left = match left {
+        Left::Rows(a) if rounds || depth.is_multiple_of(512) => Factor::copied(a, depth, rounds, &mut copy),
+        Left::Rows(a) => Factor { values: a, strides: [depth, 1] },
+        Left::Columns { values, stride, .. } => Factor { values, strides: [1, stride] },
+    };
+    let step = match (rounds, widens) {
+        (false, _) => depth.div_ceil(depth.div_ceil(DEPTH)),
+        // Even depths, so that no block is a remnant.
+        (true, true) => depth.div_ceil(depth.div_ceil(DEPTH_WIDENED)).next_multiple_of(TILE_DEPTH),
+        (true, false) => DEPTH_IN_PAIRS,
+    };
+    let work = Work {
+        rows,
+        panels: columns.div_ceil(PANEL),
+        most: ROWS,
+        unit: HEIGHT,
+        before: [
+            if transposed { COPYING } else { 0 },
+            match (rounds, widens) {
+                (false, _) => 2 * READING,
+                (true, false) => READING,
+                (true, true) => READING + WIDENING,
+            },
+        ],
+    };
+    let serial = 2 * rows * depth * columns < SERIAL;
+    work.run(serial, |first_row, rows, first_panel, count| {
+        let blocks = Blocks {
+            panels: first_panel..first_panel + count,
+            depth,
+            step,
+        };
+        let (mut copy, mut widened) = (Buffer::default(), Buffer::default());
+        let mut noted = RowExtremes::of(extremes, first_row, rows);
+        for first_k in (0..depth).step_by(step) {
+            let k = step.min(depth - first_k);
+            let mut left = left.from(first_row, first_k);
+            if transposed {
+                left = left.lines_copied([rows, k], rounds, &mut copy);
+            }
+            for panel in blocks.panels.clone() {
+                let (next, next_k) = blocks.after(panel, first_k);
+                let tile = Tile {
+                    a: left.values.as_ptr(),
+                    a_strides: left.strides,
+                    b: b.block(panel, first_k).as_ptr(),
+                    b_stride: PANEL,
+                    // SAFETY: tasks own disjoint tiles of C, which has these columns.
+                    c: unsafe { shared.at(first_row * columns + panel * PANEL) },
+                    c_stride: columns,
+                    depth: k,
+                    rows,
+                    columns: PANEL.min(columns - panel * PANEL),
+                    accumulate: accumulate || first_k > 0,
+                    ahead: b.panels.as_ptr().wrapping_add(b.place(next, next_k)),
+                    ahead_every: if widens { 2 } else { 1 },
+                };
+                // SAFETY: as above; sizes were checked by the caller.
+                unsafe {
+                    if widens {
+                        let pairs = k.div_ceil(2);
+                        widened.reset(2 * pairs * PANEL);
+                        wide::widen(&words(b.block(panel, first_k))[..pairs * PANEL], &mut widened);
+                        Tile {
+                            b: widened.as_ptr(),
+                            ..tile
+                        }
+                        .run();
+                    } else if rounds {
+                        in_pairs(tile).run(Unit::Wide);
+                    } else {
+                        tile.run();
+                    }
+                    if first_k + k == depth {
+                        noted.panel(shared, columns, panel);
+                    }
+                }
+            }
+        }
+    });
+}
+
+/// The product of a tile with a panel of pairs.
+fn in_pairs(tile: Tile) -> Strip {
+    Strip {
+        left: bfloat16::Left::Floats {
+            values: tile.a,
+            stride: tile.a_strides[0],
+        },
+        panel: tile.b.cast(),
+        blocks: bfloat16::tiles(tile.depth),
+        ahead: tile.ahead.cast(),
+        c: tile.c,
+        c_stride: tile.c_stride,
+        rows: tile.rows,
+        columns: tile.columns,
+        accumulate: tile.accumulate,
+    }
+}
+
+/// The left factor: element (i, k) is at `values[i * strides[0] + k * strides[1]]`.
+#[derive(Clone, Copy)]
+struct Factor<'a> {
+    values: &'a [f32],
+    strides: [usize; 2],
+}
+
+impl<'a> Factor<'a> {
+    /// Rows of `depth`, in `copy`.
+    fn copied(rows: &[f32], depth: usize, round: bool, copy: &'a mut Buffer) -> Self {
+        let (stride, count) = (apart(depth), rows.len() / depth);
+        copy.reset(count * stride);
+        let shared = Shared(copy.as_mut_ptr());
+        each(count, rows.len(), || (), |(), i| {
+            // SAFETY: each task writes its own line.
+            let out = unsafe { shared.slice(i * stride, stride) };
+            copy_line(&rows[i * depth..(i + 1) * depth], round, out);
+        });
+        Self {
+            values: copy,
+            strides: [stride, 1],
+        }
+    }
+
+    /// The factor from a row and a depth on.
+    fn from(self, row: usize, k: usize) -> Self {
+        let [row_stride, k_stride] = self.strides;
+        Self {
+            values: &self.values[row * row_stride + k * k_stride..],
+            ..self
+        }
+    }
+
+    /// `rows` rows of depth `k` of a factor whose columns are lines in memory, in `copy`: a task reads them over and
+    /// over, and in place they would fall on the same few lines of the first-level cache.
+    fn lines_copied(self, [rows, k]: [usize; 2], round: bool, copy: &'a mut Buffer) -> Self {
+        let stride = apart(rows);
+        copy.reset(k * stride);
+        for (i, out) in copy.chunks_exact_mut(stride).enumerate() {
+            copy_line(&self.values[i * self.strides[1]..][..rows], round, out);
+        }
+        Self {
+            values: copy,
+            strides: [1, stride],
+        }
+    }
+}
+
+/// Elements between lines of `width` elements that do not fall on the same few lines of the first-level cache, and end
+/// with a block of pairs: an odd number of cache lines.
+fn apart(width: usize) -> usize {
+    (width.next_multiple_of(TILE_DEPTH) / 16 | 1) * 16
+}
+
+/// Copies a line, rounded to bfloat16 if wanted, with zeros behind it.
+fn copy_line(line: &[f32], round: bool, out: &mut [f32]) {
+    let (copy, behind) = out.split_at_mut(line.len());
+    copy.copy_from_slice(line);
+    behind.fill(0.0);
+    if round {
+        round_all(copy);
+    }
+}
