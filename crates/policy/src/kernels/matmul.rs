@@ -226,7 +226,8 @@ impl Work {
             let groups = wanted.div_ceil(blocks).min(self.panels);
             (groups..=(2 * groups).min(self.panels)).map(move |groups| of(blocks, groups))
         });
-        cuts.min_by_key(|&cut| cost(cut)).unwrap_or([self.most, self.panels])
+        cuts.min_by_key(|&cut| cost(cut))
+            .unwrap_or([self.most, self.panels])
     }
 
     /// Runs `task(first row, rows, first panel, panels)` for all of it; one after the other if `serial`.

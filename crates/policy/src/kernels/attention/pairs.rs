@@ -7,7 +7,8 @@
 use super::{Ahead, BLOCK, Blocks, Heads};
 use crate::kernels::buffers::{Buffer, words};
 use crate::kernels::matmul::bfloat16::{
-    Left, PANEL, Pairs, Strip, TILE_DEPTH, TILE_ROWS, Unit, pair, pair_rows, round, round_all, round_row, tiles, unit,
+    Left, PANEL, Pairs, Strip, TILE_DEPTH, TILE_ROWS, Unit, pair, pair_rows, round, round_all,
+    round_row, tiles, unit,
 };
 use crate::kernels::transpose::transpose;
 

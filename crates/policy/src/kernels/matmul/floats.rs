@@ -1,17 +1,18 @@
 //! Whole products by float32 multiply-adds: of float32 factors, and of bfloat16 factors where that is the fastest way
 //! to multiply them ([`Unit::Wide`](super::bfloat16::Unit::Wide)).
 
-use super::bfloat16::{self, Strip, TILE_DEPTH, Unit, round_all};
+use super::bfloat16::{self, Strip, TILE_DEPTH, Unit};
 use super::extremes::{Extremes, RowExtremes};
 use super::float32::{HEIGHT, Tile};
 use super::{Blocks, Compute, Left, PANEL, Right, Work, each, wide};
-use crate::kernels::Shared;
 use crate::kernels::buffers::{Buffer, words};
+use crate::kernels::{Shared, multiversion};
 
-/// Most depth of a block of a panel, which stays in the first-level cache while the rows pass by: 32 KiB of float32;
-/// pairs that are widened once, 48 KiB when they are; pairs that are widened in registers, 48 KiB.
-const DEPTH: usize = 256;
-const DEPTH_WIDENED: usize = 384;
+/// Most depth of a block of a panel, over which the rows pass: 48 KiB of float32; 72 KiB of pairs that are widened once,
+/// of which the second-level cache gives what the first cannot hold in time; 48 KiB of pairs that are widened in
+/// registers. Less depth reads and writes sums more often, and was slower.
+const DEPTH: usize = 384;
+const DEPTH_WIDENED: usize = 576;
 const DEPTH_IN_PAIRS: usize = 768;
 /// Rows from which on widening a panel once beats doing it in registers for every [`HEIGHT`] of them.
 const WIDENED_ROWS: usize = 4 * HEIGHT;
@@ -21,6 +22,8 @@ const ROWS: usize = 20 * HEIGHT;
 const COPYING: usize = 1;
 const READING: usize = 6;
 const WIDENING: usize = 3;
+/// Lines that one task copies.
+const LINES: usize = 16;
 /// Operations below which a product runs on the calling thread.
 const SERIAL: usize = 1 << 22;
 
@@ -35,18 +38,31 @@ pub(super) fn product(
 ) {
     let (depth, columns) = (b.depth, b.columns);
     let shared = Shared(c.as_mut_ptr());
-    let (rounds, transposed) = (b.compute == Compute::Bf16, matches!(left, Left::Columns { .. }));
+    let (rounds, transposed) = (
+        b.compute == Compute::Bf16,
+        matches!(left, Left::Columns { .. }),
+    );
     let widens = rounds && (transposed || rows >= WIDENED_ROWS);
     let mut copy = Buffer::default();
     let left = match left {
-        Left::Rows(a) if rounds || depth.is_multiple_of(512) => Factor::copied(a, depth, rounds, &mut copy),
-        Left::Rows(a) => Factor { values: a, strides: [depth, 1] },
-        Left::Columns { values, stride, .. } => Factor { values, strides: [1, stride] },
+        Left::Rows(a) if rounds || depth.is_multiple_of(512) => {
+            Factor::copied(a, depth, rounds, &mut copy)
+        }
+        Left::Rows(a) => Factor {
+            values: a,
+            strides: [depth, 1],
+        },
+        Left::Columns { values, stride, .. } => Factor {
+            values,
+            strides: [1, stride],
+        },
     };
     let step = match (rounds, widens) {
         (false, _) => depth.div_ceil(depth.div_ceil(DEPTH)),
         // Even depths, so that no block is a remnant.
-        (true, true) => depth.div_ceil(depth.div_ceil(DEPTH_WIDENED)).next_multiple_of(TILE_DEPTH),
+        (true, true) => depth
+            .div_ceil(depth.div_ceil(DEPTH_WIDENED))
+            .next_multiple_of(TILE_DEPTH),
         (true, false) => DEPTH_IN_PAIRS,
     };
     let work = Work {
@@ -100,7 +116,10 @@ pub(super) fn product(
                     if widens {
                         let pairs = k.div_ceil(2);
                         widened.reset(2 * pairs * PANEL);
-                        wide::widen(&words(b.block(panel, first_k))[..pairs * PANEL], &mut widened);
+                        wide::widen(
+                            &words(b.block(panel, first_k))[..pairs * PANEL],
+                            &mut widened,
+                        );
                         Tile {
                             b: widened.as_ptr(),
                             ..tile
@@ -151,11 +170,18 @@ impl<'a> Factor<'a> {
         let (stride, count) = (apart(depth), rows.len() / depth);
         copy.reset(count * stride);
         let shared = Shared(copy.as_mut_ptr());
-        each(count, rows.len(), || (), |(), i| {
-            // SAFETY: each task writes its own line.
-            let out = unsafe { shared.slice(i * stride, stride) };
-            copy_line(&rows[i * depth..(i + 1) * depth], round, out);
-        });
+        each(
+            count.div_ceil(LINES),
+            rows.len(),
+            || (),
+            |(), task| {
+                let first = task * LINES;
+                let lines = LINES.min(count - first);
+                // SAFETY: each task writes its own lines.
+                let out = unsafe { shared.slice(first * stride, lines * stride) };
+                copy_lines(&rows[first * depth..], depth, depth, round, out);
+            },
+        );
         Self {
             values: copy,
             strides: [stride, 1],
@@ -176,9 +202,7 @@ impl<'a> Factor<'a> {
     fn lines_copied(self, [rows, k]: [usize; 2], round: bool, copy: &'a mut Buffer) -> Self {
         let stride = apart(rows);
         copy.reset(k * stride);
-        for (i, out) in copy.chunks_exact_mut(stride).enumerate() {
-            copy_line(&self.values[i * self.strides[1]..][..rows], round, out);
-        }
+        copy_lines(self.values, self.strides[1], rows, round, copy);
         Self {
             values: copy,
             strides: [1, stride],
@@ -189,15 +213,26 @@ impl<'a> Factor<'a> {
 /// Elements between lines of `width` elements that do not fall on the same few lines of the first-level cache, and end
 /// with a block of pairs: an odd number of cache lines.
 fn apart(width: usize) -> usize {
-    (width.next_multiple_of(TILE_DEPTH) / 16 | 1) * 16
+    ((width.next_multiple_of(TILE_DEPTH) / 16) | 1) * 16
 }
 
-/// Copies a line, rounded to bfloat16 if wanted, with zeros behind it.
-fn copy_line(line: &[f32], round: bool, out: &mut [f32]) {
-    let (copy, behind) = out.split_at_mut(line.len());
-    copy.copy_from_slice(line);
-    behind.fill(0.0);
-    if round {
-        round_all(copy);
+multiversion! {
+    /// Copies lines of `width` elements, `stride` apart, to lines that are [`apart`], rounded to bfloat16 if wanted, with
+    /// zeros behind.
+    fn copy_lines(from: &[f32], stride: usize, width: usize, round: bool, out: &mut [f32]) {
+        for (i, out) in out.chunks_exact_mut(apart(width)).enumerate() {
+            let line = &from[i * stride..][..width];
+            let (copy, behind) = out.split_at_mut(width);
+            behind.fill(0.0);
+            if round {
+                for (out, &x) in copy.iter_mut().zip(line) {
+                    *out = f32::from_bits(bfloat16::round(x));
+                }
+            } else {
+                for (out, &x) in copy.iter_mut().zip(line) {
+                    *out = x;
+                }
+            }
+        }
     }
 }

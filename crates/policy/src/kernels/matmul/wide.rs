@@ -308,7 +308,9 @@ mod tests {
                     }
                 };
                 if is_x86_feature_detected!("avx512f") {
-                    same(1, &|part, row| unsafe { avx512::<1>(part, at(row), stride, 3) });
+                    same(1, &|part, row| unsafe {
+                        avx512::<1>(part, at(row), stride, 3)
+                    });
                     same(ROWS_512, &|part, row| unsafe {
                         avx512::<ROWS_512>(part, at(row), stride, 1)
                     });
