@@ -3,7 +3,7 @@
 use super::head::{entries_at_a_time, rows_at_a_time};
 use super::options::{Compute, Recompute};
 use crate::config::ModelConfig;
-use crate::kernels::matmul::Packed;
+use crate::kernels::matmul::{Packed, rounded_words};
 
 /// Bytes of a number as the passes hold it.
 const F32: usize = size_of::<f32>();
@@ -58,8 +58,8 @@ pub fn pass_bytes(
     let beside = 4 * hidden + 4 * hidden + 2 * inner + queries + row + 2 * (row - queries);
     let scratch = match compute {
         Compute::F32 => inner + hidden,
-        // One tape that is not at rest, and rounded factors.
-        Compute::Bf16 => of_products(config) + (3 * inner + 2 * hidden) / 2,
+        // One tape that is not at rest, and rounded factors: of gate and up, of their gradients, of hidden states.
+        Compute::Bf16 => of_products(config) + rounded_words(3 * inner + 2 * hidden),
     };
     let logits = {
         let vocab = config.vocab_size;

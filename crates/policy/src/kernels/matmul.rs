@@ -103,6 +103,14 @@ pub(crate) fn add_outer_packed(dy: &[f32], stride: usize, x: &Packed, gradient: 
     product(left, x.all(), gradient, true, None);
 }
 
+/// Words that so many elements of a left factor take when they are rounded to bfloat16.
+pub(crate) fn rounded_words(elements: usize) -> usize {
+    match unit() {
+        Unit::Wide => elements,
+        Unit::Matrix | Unit::Dot => elements / 2,
+    }
+}
+
 /// The left factor of a product.
 #[derive(Clone, Copy)]
 enum Left<'a> {
@@ -275,6 +283,7 @@ impl Blocks {
 mod tests {
     use super::*;
     use seele_random::Key;
+    use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
     pub(super) const BOTH: [Compute; 2] = [Compute::F32, Compute::Bf16];
 
@@ -333,6 +342,64 @@ mod tests {
                 assert_eq!(alone, all[i * n..(i + 1) * n], "{compute:?}");
             }
         }
+    }
+
+    #[test]
+    fn tasks_cover_every_row_and_panel_once() {
+        for (rows, panels) in [
+            (1, 1),
+            (32, 30),
+            (240, 4),
+            (250, 18),
+            (1124, 96),
+            (3072, 18),
+        ] {
+            for before in [[0, 6], [1, 12]] {
+                let work = Work {
+                    rows,
+                    panels,
+                    most: 240,
+                    unit: 12,
+                    before,
+                };
+                let seen: Vec<AtomicUsize> = (0..rows * panels).map(|_| 0.into()).collect();
+                for serial in [true, false] {
+                    work.run(serial, |first_row, rows, first_panel, count| {
+                        assert!(rows <= 240 && first_row.is_multiple_of(12));
+                        for row in first_row..first_row + rows {
+                            for panel in first_panel..first_panel + count {
+                                seen[row * panels + panel].fetch_add(1, Relaxed);
+                            }
+                        }
+                    });
+                }
+                assert!(seen.iter().all(|times| times.load(Relaxed) == 2));
+            }
+        }
+    }
+
+    #[test]
+    fn few_rows_stay_together_and_threads_have_alike() {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build();
+        let pool = pool.expect("threads can be started");
+        let cut = |rows, panels| {
+            let work = Work {
+                rows,
+                panels,
+                most: 240,
+                unit: 12,
+                before: [0, 6],
+            };
+            pool.install(|| work.cut())
+        };
+        // 32 rows read every panel once; 30 panels are ten tasks of three.
+        assert_eq!(cut(32, 30), [36, 3]);
+        let [height, width] = cut(3072, 18);
+        let tasks = 3072usize.div_ceil(height) * 18usize.div_ceil(width);
+        assert!(
+            tasks.is_multiple_of(2),
+            "{tasks} tasks of {height} x {width}"
+        );
     }
 
     #[test]

@@ -18,7 +18,8 @@ const DEPTH_IN_PAIRS: usize = 768;
 const WIDENED_ROWS: usize = 4 * HEIGHT;
 /// Most rows of the left factor of one task, which the second-level cache keeps.
 const ROWS: usize = 20 * HEIGHT;
-/// What a task does for each row and panel before it multiplies, in units of [`Work::before`], seen in profiles.
+/// What a task does for each row and panel before it multiplies, in units of [`Work::before`]: guesses that profiles do not
+/// contradict. A panel of float32 is read in twice the time of one of pairs.
 const COPYING: usize = 1;
 const READING: usize = 6;
 const WIDENING: usize = 3;
@@ -26,6 +27,47 @@ const WIDENING: usize = 3;
 const LINES: usize = 16;
 /// Operations below which a product runs on the calling thread.
 const SERIAL: usize = 1 << 22;
+
+/// How a block of a panel is multiplied.
+#[derive(Clone, Copy, PartialEq)]
+enum Way {
+    /// As it is, float32.
+    Floats,
+    /// Pairs, widened once for all rows of a task.
+    Widened,
+    /// Pairs, widened in registers.
+    InPairs,
+}
+
+impl Way {
+    fn of(compute: Compute, rows: usize, transposed: bool) -> Self {
+        match compute {
+            Compute::F32 => Way::Floats,
+            Compute::Bf16 if transposed || rows >= WIDENED_ROWS => Way::Widened,
+            Compute::Bf16 => Way::InPairs,
+        }
+    }
+
+    /// Depth of a block.
+    fn step(self, depth: usize) -> usize {
+        // Even depths, so that no block is a remnant.
+        let even = |most: usize| depth.div_ceil(depth.div_ceil(most));
+        match self {
+            Way::Floats => even(DEPTH),
+            Way::Widened => even(DEPTH_WIDENED).next_multiple_of(TILE_DEPTH),
+            Way::InPairs => DEPTH_IN_PAIRS,
+        }
+    }
+
+    /// What a task does for each panel before it multiplies.
+    fn before(self) -> usize {
+        match self {
+            Way::Floats => 2 * READING,
+            Way::Widened => READING + WIDENING,
+            Way::InPairs => READING,
+        }
+    }
+}
 
 /// As the product that it is called by, with sizes checked.
 pub(super) fn product(
@@ -42,7 +84,8 @@ pub(super) fn product(
         b.compute == Compute::Bf16,
         matches!(left, Left::Columns { .. }),
     );
-    let widens = rounds && (transposed || rows >= WIDENED_ROWS);
+    let way = Way::of(b.compute, rows, transposed);
+    let step = way.step(depth);
     let mut copy = Buffer::default();
     let left = match left {
         Left::Rows(a) if rounds || depth.is_multiple_of(512) => {
@@ -57,27 +100,12 @@ pub(super) fn product(
             strides: [1, stride],
         },
     };
-    let step = match (rounds, widens) {
-        (false, _) => depth.div_ceil(depth.div_ceil(DEPTH)),
-        // Even depths, so that no block is a remnant.
-        (true, true) => depth
-            .div_ceil(depth.div_ceil(DEPTH_WIDENED))
-            .next_multiple_of(TILE_DEPTH),
-        (true, false) => DEPTH_IN_PAIRS,
-    };
     let work = Work {
         rows,
         panels: columns.div_ceil(PANEL),
         most: ROWS,
         unit: HEIGHT,
-        before: [
-            if transposed { COPYING } else { 0 },
-            match (rounds, widens) {
-                (false, _) => 2 * READING,
-                (true, false) => READING,
-                (true, true) => READING + WIDENING,
-            },
-        ],
+        before: [if transposed { COPYING } else { 0 }, way.before()],
     };
     let serial = 2 * rows * depth * columns < SERIAL;
     work.run(serial, |first_row, rows, first_panel, count| {
@@ -96,10 +124,11 @@ pub(super) fn product(
             }
             for panel in blocks.panels.clone() {
                 let (next, next_k) = blocks.after(panel, first_k);
+                let block = b.block(panel, first_k);
                 let tile = Tile {
                     a: left.values.as_ptr(),
                     a_strides: left.strides,
-                    b: b.block(panel, first_k).as_ptr(),
+                    b: block.as_ptr(),
                     b_stride: PANEL,
                     // SAFETY: tasks own disjoint tiles of C, which has these columns.
                     c: unsafe { shared.at(first_row * columns + panel * PANEL) },
@@ -109,26 +138,21 @@ pub(super) fn product(
                     columns: PANEL.min(columns - panel * PANEL),
                     accumulate: accumulate || first_k > 0,
                     ahead: b.panels.as_ptr().wrapping_add(b.place(next, next_k)),
-                    ahead_every: if widens { 2 } else { 1 },
+                    // A widened panel has two rows for each that it was made from.
+                    ahead_every: if way == Way::Widened { 2 } else { 1 },
                 };
                 // SAFETY: as above; sizes were checked by the caller.
                 unsafe {
-                    if widens {
-                        let pairs = k.div_ceil(2);
-                        widened.reset(2 * pairs * PANEL);
-                        wide::widen(
-                            &words(b.block(panel, first_k))[..pairs * PANEL],
-                            &mut widened,
-                        );
-                        Tile {
-                            b: widened.as_ptr(),
-                            ..tile
+                    match way {
+                        Way::Floats => tile.run(),
+                        Way::Widened => {
+                            let pairs = k.div_ceil(2);
+                            widened.reset(2 * pairs * PANEL);
+                            wide::widen(&words(block)[..pairs * PANEL], &mut widened);
+                            let b = widened.as_ptr();
+                            Tile { b, ..tile }.run();
                         }
-                        .run();
-                    } else if rounds {
-                        in_pairs(tile).run(Unit::Wide);
-                    } else {
-                        tile.run();
+                        Way::InPairs => in_pairs(tile).run(Unit::Wide),
                     }
                     if first_k + k == depth {
                         noted.panel(shared, columns, panel);
