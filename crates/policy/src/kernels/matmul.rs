@@ -26,6 +26,8 @@ use std::ops::Range;
 const PANEL: usize = 32;
 /// Tasks a thread, so that none waits long for the last.
 const TASKS: usize = 4;
+/// What reading a panel of pairs takes, in the units of [`Work::before`]: a guess that profiles do not contradict.
+const READING: usize = 6;
 
 /// Number type of the factors of matrix products; sums, and everything else, are float32.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]

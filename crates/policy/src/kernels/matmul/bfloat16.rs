@@ -2,7 +2,8 @@
 //!
 //! Both factors are kept as pairs of neighbours along the sum, the first in the low half of a 32-bit
 //! word: the left one in tiles of 16 rows and 16 pairs (1 KiB, what a matrix register holds), the right
-//! one in panels of 32 columns. Depths are padded with zeros to a multiple of 32.
+//! one in panels of 32 columns. Depths are padded with zeros to a multiple of 32. Where float32
+//! multiply-adds are fastest, the left one is kept as rounded float32 instead ([`Left`]).
 
 use super::{amx, wide};
 use crate::kernels::buffers::Buffer;

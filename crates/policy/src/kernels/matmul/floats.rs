@@ -4,7 +4,7 @@
 use super::bfloat16::{self, Strip, TILE_DEPTH, Unit};
 use super::extremes::{Extremes, RowExtremes};
 use super::float32::{HEIGHT, Tile};
-use super::{Blocks, Compute, Left, PANEL, Right, Work, each, wide};
+use super::{Blocks, Compute, Left, PANEL, READING, Right, Work, each, wide};
 use crate::kernels::buffers::{Buffer, words};
 use crate::kernels::{Shared, multiversion};
 
@@ -18,10 +18,8 @@ const DEPTH_IN_PAIRS: usize = 768;
 const WIDENED_ROWS: usize = 4 * HEIGHT;
 /// Most rows of the left factor of one task, which the second-level cache keeps.
 const ROWS: usize = 20 * HEIGHT;
-/// What a task does for each row and panel before it multiplies, in units of [`Work::before`]: guesses that profiles do not
-/// contradict. A panel of float32 is read in twice the time of one of pairs.
+/// What else a task does for each row and panel before it multiplies, as [`READING`].
 const COPYING: usize = 1;
-const READING: usize = 6;
 const WIDENING: usize = 3;
 /// Lines that one task copies.
 const LINES: usize = 16;
@@ -62,6 +60,7 @@ impl Way {
     /// What a task does for each panel before it multiplies.
     fn before(self) -> usize {
         match self {
+            // Twice as long as one of pairs.
             Way::Floats => 2 * READING,
             Way::Widened => READING + WIDENING,
             Way::InPairs => READING,

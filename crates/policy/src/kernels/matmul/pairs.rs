@@ -5,7 +5,7 @@ use super::bfloat16::{
     unit,
 };
 use super::extremes::{Extremes, RowExtremes};
-use super::{Blocks, Left, PANEL, Right, Work, amx, each};
+use super::{Blocks, Left, PANEL, READING, Right, Work, amx, each};
 use crate::kernels::Shared;
 use crate::kernels::buffers::{self, Buffer};
 
@@ -39,7 +39,7 @@ pub(super) fn product(
         panels: columns.div_ceil(PANEL),
         most,
         unit: multiple,
-        before: [0, 6],
+        before: [0, READING],
     };
     work.run(serial, |first_row, rows, first_panel, count| {
         let blocks = Blocks {
