@@ -10,7 +10,7 @@ pub(crate) mod amx;
 pub(crate) mod bfloat16;
 mod extremes;
 pub(crate) mod float32;
-mod floats;
+pub(crate) mod floats;
 mod packed;
 mod pairs;
 mod wide;

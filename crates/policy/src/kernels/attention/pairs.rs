@@ -7,9 +7,9 @@
 use super::{Ahead, BLOCK, Blocks, Heads};
 use crate::kernels::buffers::{Buffer, words};
 use crate::kernels::matmul::bfloat16::{
-    Left, PANEL, Pairs, Strip, TILE_DEPTH, TILE_ROWS, Unit, pair, pair_rows, round, round_all,
-    round_row, tiles, unit,
+    Left, PANEL, Pairs, Strip, TILE_ROWS, Unit, pair, pair_rows, round, round_row, tiles, unit,
 };
+use crate::kernels::matmul::floats::{copy_lines, line_stride};
 use crate::kernels::transpose::transpose;
 
 /// Words of a panel that is one tile deep.
@@ -79,26 +79,21 @@ pub(super) fn left(
     width: usize,
     rounded: &mut Buffer,
 ) -> Left {
-    let depth = tiles(width) * TILE_DEPTH;
-    // A trunk of which nothing is seen has no columns.
-    let lines = values.chunks(stride.max(1)).take(rows);
     if unit() == Unit::Wide {
-        rounded.reset(rows * depth);
-        for (out, line) in rounded.chunks_exact_mut(depth.max(1)).zip(lines) {
-            let (out, padding) = out.split_at_mut(width);
-            out.copy_from_slice(&line[..width]);
-            padding.fill(0.0);
-        }
-        round_all(rounded);
+        let line = line_stride(width);
+        rounded.reset(rows * line);
+        copy_lines(values, stride, width, true, rounded);
         return Left::Floats {
             values: rounded.as_ptr(),
-            stride: depth,
+            stride: line,
         };
     }
-    let pairs = depth / 2;
+    let pairs = tiles(width) * 16;
     // A tile is read whole from any row on.
     rounded.reset((rows + TILE_ROWS - 1) * pairs);
     let rounded = rounded.pairs_mut();
+    // A trunk of which nothing is seen has no columns.
+    let lines = values.chunks(stride.max(1)).take(rows);
     for (out, line) in rounded.chunks_exact_mut(pairs.max(1)).zip(lines) {
         let (out, padding) = out.split_at_mut(width.div_ceil(2));
         round_row(&line[..width], out);

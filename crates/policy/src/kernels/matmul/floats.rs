@@ -190,7 +190,7 @@ struct Factor<'a> {
 impl<'a> Factor<'a> {
     /// Rows of `depth`, in `copy`.
     fn copied(rows: &[f32], depth: usize, round: bool, copy: &'a mut Buffer) -> Self {
-        let (stride, count) = (apart(depth), rows.len() / depth);
+        let (stride, count) = (line_stride(depth), rows.len() / depth);
         copy.reset(count * stride);
         let shared = Shared(copy.as_mut_ptr());
         each(
@@ -223,7 +223,7 @@ impl<'a> Factor<'a> {
     /// `rows` rows of depth `k` of a factor whose columns are lines in memory, in `copy`: a task reads them over and
     /// over, and in place they would fall on the same few lines of the first-level cache.
     fn lines_copied(self, [rows, k]: [usize; 2], round: bool, copy: &'a mut Buffer) -> Self {
-        let stride = apart(rows);
+        let stride = line_stride(rows);
         copy.reset(k * stride);
         copy_lines(self.values, self.strides[1], rows, round, copy);
         Self {
@@ -235,15 +235,15 @@ impl<'a> Factor<'a> {
 
 /// Elements between lines of `width` elements that do not fall on the same few lines of the first-level cache, and end
 /// with a block of pairs: an odd number of cache lines.
-fn apart(width: usize) -> usize {
+pub(crate) fn line_stride(width: usize) -> usize {
     ((width.next_multiple_of(TILE_DEPTH) / 16) | 1) * 16
 }
 
 multiversion! {
-    /// Copies lines of `width` elements, `stride` apart, to lines that are [`apart`], rounded to bfloat16 if wanted, with
-    /// zeros behind.
-    fn copy_lines(from: &[f32], stride: usize, width: usize, round: bool, out: &mut [f32]) {
-        for (i, out) in out.chunks_exact_mut(apart(width)).enumerate() {
+    /// Copies lines of `width` elements, `stride` apart, to lines that are [`line_stride`] apart, rounded to bfloat16 if
+    /// wanted, with zeros behind.
+    pub(crate) fn copy_lines(from: &[f32], stride: usize, width: usize, round: bool, out: &mut [f32]) {
+        for (i, out) in out.chunks_exact_mut(line_stride(width)).enumerate() {
             let line = &from[i * stride..][..width];
             let (copy, behind) = out.split_at_mut(width);
             behind.fill(0.0);

@@ -25,22 +25,17 @@ fn halves(word: u32) -> [f32; 2] {
 
 /// Widens rows of pairs of a panel, `[pairs][32]`, to `[2 * pairs][32]`.
 pub(super) fn widen(words: &[u32], out: &mut [f32]) {
-    let (rows, _) = out.as_chunks_mut();
-    let (words, out) = (words.as_chunks().0, rows.as_chunks_mut().0);
+    let (words, _) = words.as_chunks::<PANEL>();
+    let (out, _) = out.as_chunks_mut::<PANEL>().0.as_chunks_mut::<2>();
     #[cfg(target_arch = "x86_64")]
     if level() == Level::Avx512 {
         // SAFETY: the processor has AVX-512.
         return unsafe { widen_512(words, out) };
     }
     for (words, [low, high]) in words.iter().zip(out) {
-        widen_line(words, low, high);
-    }
-}
-
-/// Widens one row of pairs to two rows.
-fn widen_line(words: &[u32; PANEL], low: &mut [f32; PANEL], high: &mut [f32; PANEL]) {
-    for ((word, low), high) in words.iter().zip(low).zip(high) {
-        [*low, *high] = halves(*word);
+        for ((word, low), high) in words.iter().zip(low).zip(high) {
+            [*low, *high] = halves(*word);
+        }
     }
 }
 
